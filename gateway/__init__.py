@@ -1,0 +1,1 @@
+"""What the outside world talks to: translates planner events into the protocol a client speaks."""

@@ -1,0 +1,30 @@
+"""Settings of the gateway, prefix `GATEWAY_`."""
+
+from pydantic_settings import SettingsConfigDict
+
+from services.kit.settings import ServiceSettings
+
+
+class GatewaySettings(ServiceSettings):
+    """See `ServiceSettings`."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, extra="ignore")
+
+    planner_url: str = "http://planner:8000"
+    """Base URL of the planner."""
+    retriever_url: str = "http://retriever:8000"
+    """Base URL of the retriever."""
+    toolenv_url: str = "http://toolenv:8000"
+    """Base URL of the tool environment."""
+    max_concurrent_runs: int = 64
+    """Runs served at once; one more is refused with 429."""
+    max_depth: int = 12
+    """Depth limit of a run, edges in ToolBench's counting."""
+    max_llm_calls: int = 60
+    """Model calls of a run at most."""
+    run_deadline_s: float = 300.0
+    """Wall clock of a run at most, seconds."""
+    allowed_origins: tuple[str, ...] = ()
+    """Web origins besides the gateway's own whose pages may call it, e.g. `http://localhost:3000`."""
+    log_level: str = "INFO"
+    """Least severe level that is written."""

@@ -1,0 +1,1 @@
+"""What a caller of any service needs: ports, messages, errors. Depends on pydantic only."""

@@ -1,0 +1,103 @@
+"""One request over HTTP to another service: deadline passed on, errors rebuilt."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from services.contracts.context import outgoing_headers, remaining_s
+from services.contracts.errors import (
+    DeadlineExceeded,
+    Internal,
+    Problem,
+    ServiceError,
+    Unavailable,
+    from_problem,
+)
+
+T = TypeVar("T")
+
+
+def decode_error(response: httpx.Response) -> ServiceError:
+    """Turn a non-2xx answer into the error the service raised."""
+    try:
+        return from_problem(Problem.model_validate_json(response.content))
+    except ValidationError:
+        return Internal(
+            f"HTTP {response.status_code} without a problem body from {response.url.path}"
+        )
+
+
+async def call(
+    http: httpx.AsyncClient,
+    method: str,
+    path: str,
+    answer: TypeAdapter[T],
+    *,
+    body: BaseModel | bytes | None = None,
+    timeout_s: float,
+) -> T:
+    """Send one request and parse the answer.
+
+    Args:
+        http: Client whose base URL is the service.
+        method: HTTP method.
+        path: Path below the base URL.
+        answer: Parser of a 2xx body.
+        body: Model sent as JSON, or bytes that already are JSON.
+        timeout_s: Longest wait, seconds; the request's own deadline may shorten it.
+
+    Raises:
+        ServiceError: The class the service raised, or `DeadlineExceeded` / `Unavailable` when it
+            did not answer.
+    """
+    wait_s = remaining_s(at_most_s=timeout_s)
+    content = body.model_dump_json().encode() if isinstance(body, BaseModel) else body
+    headers = {"content-type": "application/json", **outgoing_headers(timeout_s=wait_s)}
+    try:
+        response = await http.request(
+            method, path, content=content, headers=headers, timeout=wait_s
+        )
+    except httpx.TimeoutException as exc:
+        raise DeadlineExceeded(f"{path} did not answer within {wait_s:.1f} s") from exc
+    except httpx.TransportError as exc:
+        raise Unavailable(f"{path} cannot be reached: {type(exc).__name__}: {exc}") from exc
+    if not response.is_success:
+        raise decode_error(response)
+    try:
+        return answer.validate_json(response.content)
+    except ValidationError as exc:
+        raise Unavailable(
+            f"{path} answered outside its contract: {exc.error_count()} errors"
+        ) from exc
+
+
+@asynccontextmanager
+async def stream_lines(
+    http: httpx.AsyncClient, path: str, *, body: BaseModel, timeout_s: float
+) -> AsyncIterator[AsyncIterator[str]]:
+    """POST a model and yield an iterator over the answer's lines; closing it cancels the work.
+
+    Args:
+        http: Client whose base URL is the service.
+        path: Path below the base URL.
+        body: Model sent as JSON.
+        timeout_s: Longest silence between two pieces, seconds.
+    """
+    wait_s = remaining_s(at_most_s=timeout_s)
+    headers = {"content-type": "application/json", **outgoing_headers(timeout_s=wait_s)}
+    content = body.model_dump_json().encode()
+    try:
+        async with http.stream(
+            "POST", path, content=content, headers=headers, timeout=wait_s
+        ) as response:
+            if not response.is_success:
+                await response.aread()
+                raise decode_error(response)
+            yield response.aiter_lines()
+    except httpx.TimeoutException as exc:
+        raise DeadlineExceeded(f"{path} was silent for {wait_s:.1f} s") from exc
+    except httpx.TransportError as exc:
+        raise Unavailable(f"{path} broke off: {type(exc).__name__}: {exc}") from exc

@@ -1,0 +1,1 @@
+"""ToolBench's file formats and conventions as pure functions, shared by several services."""

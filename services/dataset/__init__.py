@@ -1,0 +1,1 @@
+"""Data construction: instructions with checkable answers, and trajectories to train on."""

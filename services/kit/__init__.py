@@ -1,0 +1,1 @@
+"""What every service is built with and none owns: app factory, streaming, settings, logging."""

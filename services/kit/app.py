@@ -1,0 +1,196 @@
+"""Builds the FastAPI application that every service shares: context, errors, health."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.contracts.context import (
+    DEADLINE_HEADER,
+    REQUEST_ID_HEADER,
+    deadline_in,
+    request_scope,
+)
+from services.contracts.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    PayloadTooLarge,
+    Problem,
+    ServiceError,
+)
+from services.contracts.ids import RequestId
+
+MAX_BODY_BYTES = 1 << 20
+_MAX_REQUEST_S = 86_400.0  # a day: the longest deadline a caller may ask for
+_BODY_TIMEOUT_S = 30.0  # a client that stops sending must not hold a task for ever
+
+S = TypeVar("S")
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+class ContextMiddleware:
+    """Puts the request's id and deadline into context variables, for streams too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection; see the class."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
+        request_id = RequestId(headers.get(REQUEST_ID_HEADER.lower(), "")[:100] or uuid.uuid4().hex)
+        with (
+            request_scope(request_id),
+            deadline_in(_seconds_left(headers.get(DEADLINE_HEADER.lower()))),
+        ):
+            await self._app(scope, receive, send)
+
+
+def _seconds_left(header: str | None) -> float:
+    """Seconds until a deadline header's time; the maximum when it is absent or malformed."""
+    try:
+        left = float(header) - time.time() if header else _MAX_REQUEST_S
+    except ValueError:
+        return _MAX_REQUEST_S
+    return min(max(left, 0.0), _MAX_REQUEST_S) if left == left else _MAX_REQUEST_S  # NaN
+
+
+def problem_response(problem: Problem) -> Response:
+    """An RFC 9457 answer."""
+    return JSONResponse(problem.model_dump(), problem.status, media_type="application/problem+json")
+
+
+async def read_body(request: Request, *, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """Read a request's body, whatever its content type.
+
+    Raises:
+        PayloadTooLarge: It exceeds `limit_bytes`.
+        DeadlineExceeded: The client stopped sending.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit_bytes:
+                    raise PayloadTooLarge(
+                        f"the body exceeds the limit of {limit_bytes} bytes; send less"
+                    )
+    except TimeoutError as exc:
+        raise DeadlineExceeded(f"the body did not arrive within {_BODY_TIMEOUT_S} s") from exc
+    return bytes(body)
+
+
+async def parse_body(
+    request: Request, model: TypeAdapter[T], *, limit_bytes: int = MAX_BODY_BYTES
+) -> T:
+    """Read and validate a request's JSON body under any content type (`curl -d` sends a form).
+
+    Raises:
+        InvalidArgument: It is not JSON or does not fit; the detail names field, value and limit.
+        PayloadTooLarge: It exceeds `limit_bytes`.
+    """
+    try:
+        return model.validate_json(await read_body(request, limit_bytes=limit_bytes))
+    except ValidationError as exc:
+        raise InvalidArgument(describe_validation(exc)) from exc
+
+
+def describe_validation(exc: ValidationError) -> str:
+    """One line that names each bad field, its value (shortened) and what is expected."""
+    return _describe(exc.errors(include_url=False))
+
+
+def _describe(errors: Sequence[Mapping[str, Any]]) -> str:
+    parts = []
+    for error in errors[:5]:
+        where = ".".join(str(part) for part in error["loc"]) or "body"
+        value = repr(error["input"])
+        shown = value if len(value) <= 80 else f"{value[:77]}..."
+        parts.append(f"{where}: {error['msg']} (got {shown})")
+    return "; ".join(parts)
+
+
+def create_app(
+    *,
+    title: str,
+    routers: Sequence[APIRouter],
+    open_service: Callable[[], AbstractAsyncContextManager[S]],
+    check_ready: Callable[[S], Awaitable[None]] | None = None,
+) -> FastAPI:
+    """Return an app whose lifespan owns one service instance.
+
+    Args:
+        title: Name shown in the OpenAPI document.
+        routers: Routes of the service; they reach it through `request.state.service`.
+        open_service: Builds and, on exit, closes the service.
+        check_ready: Raises a `ServiceError` while the service cannot work; `/readyz` calls it.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, S]]:
+        async with open_service() as service:
+            yield {"service": service}
+
+    app = FastAPI(title=title, lifespan=lifespan)
+    app.add_middleware(ContextMiddleware)
+    for router in routers:
+        app.include_router(router)
+    _add_error_handlers(app)
+
+    @app.get("/healthz", tags=["health"])
+    async def healthz() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["health"])
+    async def readyz(request: Request) -> dict[str, str]:
+        """The service can work."""
+        if check_ready is not None:
+            await check_ready(request.state.service)
+        return {"status": "ok"}
+
+    return app
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(ServiceError)
+    async def on_service_error(_: Request, exc: ServiceError) -> Response:
+        if exc.http_status >= 500:
+            log.warning("request_failed", code=exc.code, detail=exc.detail)
+        return problem_response(exc.to_problem())
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid_request(_: Request, exc: RequestValidationError) -> Response:
+        return problem_response(InvalidArgument(_describe(exc.errors())).to_problem())
+
+    @app.exception_handler(HTTPException)
+    async def on_http_error(_: Request, exc: HTTPException) -> Response:
+        problem = Problem(
+            code="http_error", title=str(exc.detail), status=exc.status_code, detail=str(exc.detail)
+        )
+        return problem_response(problem)
+
+    @app.exception_handler(Exception)
+    async def on_defect(_: Request, exc: Exception) -> Response:
+        log.error("request_crashed", exc_info=exc)
+        return problem_response(
+            Internal("an internal error; the log has it under this request id").to_problem()
+        )

@@ -1,0 +1,40 @@
+"""Base of every service's settings, and the ones that all share (decision 8)."""
+
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_home() -> Path:
+    """`toolwright` in the XDG data folder of the user."""
+    return Path.home() / ".local" / "share" / "toolwright"
+
+
+class ServiceSettings(BaseSettings):
+    """Frozen settings read from the environment once, in `__main__` or `app`.
+
+    A subclass sets `model_config = SettingsConfigDict(env_prefix="TOOLENV_")`; the fields below
+    keep their own names in every service.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+
+class SharedSettings(ServiceSettings):
+    """Settings that several services share, without a prefix."""
+
+    toolwright_home: Path = default_home()
+    """Folder of everything that is written: index, redis, runs, sandbox, results."""
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """Broker of the evaluation queue."""
+    qdrant_url: str | None = None
+    """Qdrant server; `None` keeps the index in an embedded shard under the home folder."""
+    llm_base_url: str | None = None
+    """OpenAI-compatible server, e.g. `http://vllm:8000/v1`; `None` serves the bundled model."""
+    llm_model: str | None = None
+    """Model name asked of that server."""
+    llm_api_key: SecretStr | None = None
+    """Key for that server."""
+    log_level: str = "INFO"
+    """Least severe level that is written: DEBUG, INFO, WARNING, ERROR."""

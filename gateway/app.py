@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from gateway.backends import Backends
 from gateway.bootstrap import open_backends
@@ -13,11 +14,13 @@ from gateway.runs import RunPool
 from gateway.security import SameOriginMiddleware
 from gateway.settings import GatewaySettings
 from gateway.state import GatewayState
+from services.contracts.errors import Unavailable
 from services.kit.app import create_app
 from services.kit.logging import configure_logging
+from services.kit.settings import SharedSettings
 
 
-def build(
+def build_app(
     settings: GatewaySettings,
     open_: Callable[[], AbstractAsyncContextManager[Backends]] | None = None,
 ) -> FastAPI:
@@ -40,16 +43,23 @@ def build(
         open_service=open_state,
         check_ready=_check_ready,
     )
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type"],
+        )
     app.add_middleware(SameOriginMiddleware, allowed_origins=settings.allowed_origins)
     return app
 
 
 async def _check_ready(state: GatewayState) -> None:
-    await state.backends.retriever.status()
+    if await state.backends.retriever.status() is None:
+        raise Unavailable("the retriever has no index yet; `toolwright index build` makes one")
 
 
 def create() -> FastAPI:
     """Return the application for an ASGI server, configured by the environment."""
-    settings = GatewaySettings()
-    configure_logging(settings.log_level)
-    return build(settings)
+    configure_logging(SharedSettings().log_level)
+    return build_app(GatewaySettings())

@@ -1,5 +1,6 @@
 """Settings of the gateway, prefix `GATEWAY_`."""
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.settings import ServiceSettings
@@ -16,15 +17,13 @@ class GatewaySettings(ServiceSettings):
     """Base URL of the retriever."""
     toolenv_url: str = "http://toolenv:8000"
     """Base URL of the tool environment."""
-    max_concurrent_runs: int = 64
+    max_concurrent_runs: int = Field(default=64, ge=1, le=100_000)
     """Runs served at once; one more is refused with 429."""
-    max_depth: int = 12
+    max_depth: int = Field(default=12, ge=1, le=1_000)
     """Depth limit of a run, edges in ToolBench's counting."""
-    max_llm_calls: int = 60
+    max_llm_calls: int = Field(default=60, ge=1, le=10_000)
     """Model calls of a run at most."""
-    run_deadline_s: float = 300.0
+    run_deadline_s: float = Field(default=300.0, gt=0, le=86_400)
     """Wall clock of a run at most, seconds."""
     allowed_origins: tuple[str, ...] = ()
     """Web origins besides the gateway's own whose pages may call it, e.g. `http://localhost:3000`."""
-    log_level: str = "INFO"
-    """Least severe level that is written."""

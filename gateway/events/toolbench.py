@@ -6,6 +6,7 @@ other block id may contain `llm`, `tool` or `recommendation`.
 """
 
 import json
+import math
 
 from pydantic import JsonValue
 
@@ -38,6 +39,23 @@ def request_error(text: str) -> Line:
     return {"method_name": "on_request_error", "block_id": "error", "error": text}
 
 
+def encode(line: Line) -> str:
+    """A line's text: strict JSON in ASCII, without the newline."""
+    try:
+        return json.dumps(line, allow_nan=False)
+    except ValueError:  # a tool document may say NaN, which no browser's parser takes
+        return json.dumps(_finite(line), allow_nan=False)
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    """The value with `null` for numbers that JSON cannot write."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 class ToolBenchTranslator:
     """Translates one run. Keeps the histories that the planner sends as deltas."""
 
@@ -48,6 +66,8 @@ class ToolBenchTranslator:
         self._functions: dict[str, JsonValue] = {}
         self._depths: dict[int, int] = {}
         """Depth shown for each expansion."""
+        self._node_depths: dict[int, int] = {}
+        """Depth shown for each node that was expanded."""
         self._last_depth = -1
 
     def translate(self, event: PlanEvent) -> list[Line]:
@@ -90,14 +110,27 @@ class ToolBenchTranslator:
         base = [] if event.base_node_id is None else self._histories.get(event.base_node_id, [])
         history = [*base, *(_history_message(message) for message in event.messages)]
         self._histories[event.node_id] = history
-        # The UI builds its tree from depths and breaks on a jump of two; parallel calls would jump.
-        depth = min(event.depth // _UNITS_PER_STEP, self._last_depth + 1)
-        self._depths[event.expansion] = self._last_depth = depth
+        self._depths[event.expansion] = self._last_depth = self._shown_depth(event)
         payload: Line = {"messages": history}
         return [
             self._llm("on_chain_start", event.expansion, payload),
             self._llm("on_llm_start", event.expansion, payload),
         ]
+
+    def _shown_depth(self, event: ExpansionStarted) -> int:
+        """The reference's depth, bounded by the parent's.
+
+        The UI builds its tree from depths and breaks on a jump of two, which several calls in one
+        reply would cause. A node keeps its depth when the search comes back to it.
+        """
+        depth = self._node_depths.get(event.node_id)
+        if depth is None:
+            above = -1 if event.base_node_id is None else event.base_node_id
+            parent = self._node_depths.get(above, self._last_depth)
+            depth = min(event.depth // _UNITS_PER_STEP, parent + 1)
+        depth = min(depth, self._last_depth + 1)
+        self._node_depths[event.node_id] = depth
+        return depth
 
     def _tool_started(self, event: ToolStarted) -> list[Line]:
         action: Line = {"action": event.function, "action_input": event.arguments}
@@ -130,11 +163,15 @@ class ToolBenchTranslator:
 
     def _llm(self, method_name: str, expansion: int, payload: Line) -> Line:
         block: Line = {"method_name": method_name, "block_id": f"llm-{expansion}"}
-        return block | payload | {"depth": self._depths[expansion]}
+        return block | payload | {"depth": self._depth_of(expansion)}
 
     def _tool(self, method_name: str, call_id: int, expansion: int, payload: Line) -> Line:
         block: Line = {"method_name": method_name, "block_id": f"tool-{call_id}"}
-        return block | payload | {"depth": self._depths[expansion]}
+        return block | payload | {"depth": self._depth_of(expansion)}
+
+    def _depth_of(self, expansion: int) -> int:
+        # Another planner may forget to announce an expansion; its lines must still be readable.
+        return self._depths.get(expansion, max(self._last_depth, 0))
 
 
 def _why(event: RunEnded) -> str:

@@ -1,11 +1,14 @@
-"""The page at `/`: one hand-written file, no third-party code."""
+"""The page at `/`: hand-written, without a build step or third-party code."""
 
 from pathlib import Path
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
+from services.contracts.errors import NotFound
+
 router = APIRouter(include_in_schema=False)
+_ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "view.js": "text/javascript"}
 _STATIC = Path(__file__).resolve().parent.parent / "static"
 # Everything the page shows comes from models and tools: it may load and run nothing but itself.
 _HEADERS = {
@@ -14,6 +17,9 @@ _HEADERS = {
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
 }
 
 
@@ -23,13 +29,9 @@ async def page() -> FileResponse:
     return FileResponse(_STATIC / "index.html", headers=_HEADERS)
 
 
-@router.get("/static/page.js")
-async def script() -> FileResponse:
-    """Its script."""
-    return FileResponse(_STATIC / "page.js", media_type="text/javascript", headers=_HEADERS)
-
-
-@router.get("/static/page.css")
-async def style() -> FileResponse:
-    """Its style sheet."""
-    return FileResponse(_STATIC / "page.css", media_type="text/css", headers=_HEADERS)
+@router.get("/static/{name}")
+async def asset(name: str) -> FileResponse:
+    """One of its files."""
+    if name not in _ASSETS:
+        raise NotFound(f"no file {name[:100]!r}; the page has {', '.join(_ASSETS)}")
+    return FileResponse(_STATIC / name, media_type=_ASSETS[name], headers=_HEADERS)

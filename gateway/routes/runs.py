@@ -1,17 +1,21 @@
 """`/v1/runs`: a run's own events, as the page and the command line read them."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Request
-from fastapi.responses import StreamingResponse
 from pydantic import Field, TypeAdapter, field_validator
 
-from gateway.state import state_of
+from gateway.openapi import json_body
+from gateway.runs import RunResponse
+from gateway.state import GatewayState, state_of
 from services.contracts.apis import ApiRef
 from services.contracts.base import WireModel
+from services.contracts.errors import InvalidArgument
 from services.contracts.methods import DEFAULT_METHOD, parse_method
 from services.contracts.planner import SolveRequest
 from services.contracts.retriever import MAX_TEXT_CHARS, MAX_TOP_K
 from services.kit.app import parse_body
-from services.kit.streaming import ndjson
+from services.kit.streaming import model_lines
 
 router = APIRouter(tags=["runs"])
 
@@ -35,26 +39,35 @@ class RunRequest(WireModel):
 
 
 _BODY = TypeAdapter(RunRequest)
-_SCHEMA = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": RunRequest.model_json_schema()}},
-    }
-}
 
 
-@router.post("/v1/runs", openapi_extra=_SCHEMA)
-async def start_run(request: Request) -> StreamingResponse:
+@router.post(
+    "/v1/runs", status_code=200, response_class=RunResponse, openapi_extra=json_body(RunRequest)
+)
+async def start_run(request: Request) -> RunResponse:
     """Solve an instruction; planner events as NDJSON (`services.contracts.planner.PlanEvent`)."""
     body = await parse_body(request, _BODY)
     state = state_of(request)
-    state.pool.admit()
+    method = parse_method(body.method)
+    await _require_known(state, body.apis or ())
     solve = SolveRequest(
         instruction=body.text,
-        method=parse_method(body.method).name,
+        method=method.name,
         apis=body.apis,
         top_k=body.top_k,
         seed=body.seed,
         limits=state.backends.limits,
     )
-    return ndjson(state.pool.run(solve))
+    return RunResponse(model_lines(state.pool.run(solve)), pool=state.pool)
+
+
+async def _require_known(state: GatewayState, apis: Sequence[ApiRef]) -> None:
+    """Refuse unknown APIs while there still is a status line to say so."""
+    known = {document.ref for document in await state.backends.toolenv.describe(apis)}
+    unknown = [str(ref) for ref in apis if ref not in known]
+    if unknown:
+        shown = ", ".join(repr(name[:200]) for name in unknown[:5])
+        raise InvalidArgument(
+            f"apis: {len(unknown)} of {len(apis)} do not exist: {shown}; "
+            "`toolwright tools list` or GET /v1/tools shows what there is"
+        )

@@ -1,28 +1,31 @@
 """`/stream` and `/methods` of ToolBench's server (interop section 6)."""
 
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+import structlog
 from fastapi import APIRouter, Request
-from fastapi.responses import StreamingResponse
 from pydantic import Field, TypeAdapter, field_validator
 
 from gateway.events.toolbench import (
-    Line,
     ToolBenchTranslator,
+    encode,
     request_error,
     retrieval_started,
 )
+from gateway.openapi import json_body
+from gateway.runs import RunResponse
 from gateway.state import GatewayState, state_of
 from services.contracts.base import ForeignModel
-from services.contracts.errors import ServiceError
+from services.contracts.errors import Internal, ServiceError
 from services.contracts.methods import DEFAULT_METHOD, OFFERED_METHODS, parse_method
-from services.contracts.planner import SolveRequest
+from services.contracts.planner import RunEnded, SolveRequest
 from services.contracts.retriever import MAX_TEXT_CHARS, MAX_TOP_K
 from services.kit.app import parse_body
+from services.kit.boundary import attribute_to
 
 router = APIRouter(tags=["toolbench"])
+log = structlog.get_logger()
 
 
 class StreamRequest(ForeignModel):
@@ -41,27 +44,21 @@ class StreamRequest(ForeignModel):
 
 
 _BODY = TypeAdapter(StreamRequest)
-_SCHEMA = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": StreamRequest.model_json_schema()}},
-    }
-}
 
 
-@router.post("/stream", openapi_extra=_SCHEMA)
+@router.post(
+    "/stream", status_code=200, response_class=RunResponse, openapi_extra=json_body(StreamRequest)
+)
 @router.get("/stream", include_in_schema=False)
-async def stream(request: Request) -> StreamingResponse:
+async def stream(request: Request) -> RunResponse:
     """Solve an instruction; one JSON object per line as the search goes on."""
     body = await parse_body(request, _BODY)
     method = parse_method(body.method)
     state = state_of(request)
-    state.pool.admit()
     solve = SolveRequest(
         instruction=body.text, method=method.name, top_k=body.top_k, limits=state.backends.limits
     )
-    lines = _lines(state, solve, shown_method=body.method)
-    return StreamingResponse(lines, media_type="application/x-ndjson")
+    return RunResponse(_lines(state, solve, shown_method=body.method), pool=state.pool)
 
 
 @router.get("/methods")
@@ -72,23 +69,19 @@ async def methods() -> dict[str, list[str]]:
 
 async def _lines(
     state: GatewayState, solve: SolveRequest, *, shown_method: str
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """The stream's text; the last event has no newline, as in the reference."""
-    yield _line(retrieval_started()) + "\n"
+    yield encode(retrieval_started()) + "\n"
     translator = ToolBenchTranslator(instruction=solve.instruction, method=shown_method)
     try:
-        async with aclosing(state.pool.run(solve)) as events:  # type: ignore[type-var]
+        async with attribute_to(Internal, "stream"), aclosing(state.pool.run(solve)) as events:
             async for event in events:
+                is_last = isinstance(event, RunEnded)
                 for line in translator.translate(event):
-                    yield _line(line) + _terminator(line)
+                    yield encode(line) + ("" if is_last else "\n")
+                if is_last:
+                    return
+            raise Internal("the planner's stream ended without a result")
     except ServiceError as exc:
-        yield _line(request_error(f"{exc.to_problem().title}: {exc.detail}"))
-
-
-def _line(line: Line) -> str:
-    return json.dumps(line)
-
-
-def _terminator(line: Line) -> str:
-    is_last = line["method_name"] in ("on_request_end", "on_request_error")
-    return "" if is_last else "\n"
+        log.warning("stream_failed", code=exc.code, detail=exc.detail, exc_info=exc)
+        yield encode(request_error(f"{exc.to_problem().title}: {exc.detail}"))

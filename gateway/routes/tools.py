@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request
 from pydantic import TypeAdapter
 
+from gateway.openapi import json_body
 from gateway.state import state_of
 from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.errors import NotFound
@@ -11,12 +12,6 @@ from services.kit.app import parse_body
 
 router = APIRouter(tags=["tools"])
 _BODY = TypeAdapter(ToolCall)
-_SCHEMA = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": ToolCall.model_json_schema()}},
-    }
-}
 
 
 @router.get("/v1/tools")
@@ -35,7 +30,7 @@ async def show_tool(request: Request, category: str, tool: str, api: str) -> Api
     return documents[0]
 
 
-@router.post("/v1/tools/call", openapi_extra=_SCHEMA)
+@router.post("/v1/tools/call", openapi_extra=json_body(ToolCall))
 async def call_tool(request: Request) -> Observation:
     """Run one API call and return its observation."""
     call = await parse_body(request, _BODY)

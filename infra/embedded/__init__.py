@@ -1,0 +1,1 @@
+"""Embedded mode: every service in one process, joined by direct calls."""

@@ -28,6 +28,10 @@ class Compat(WireModel):
     discard_reply_at_call_limit: bool = False
     """The model call that reaches `max_llm_calls` is paid for and its reply thrown away [5.4]."""
 
+    dfs_renames_first_call_only: bool = False
+    """In DFS an invented function name is replaced in the history only where it is the first call
+    of its reply; ReAct replaces every one [5.4: histories are deep copies]."""
+
     repair_finish_arguments: bool = False
     """Broken JSON of Finish is searched for its fields, as the reference does [3.1]."""
 
@@ -42,6 +46,7 @@ TOOLBENCH = Compat(
     toolbench_prompts=True,
     first_step_give_up_ends_search=True,
     discard_reply_at_call_limit=True,
+    dfs_renames_first_call_only=True,
     repair_finish_arguments=True,
     hint_near_names=False,
 )

@@ -1,6 +1,6 @@
 """Contract of the planner: solve an instruction by search, and let the caller watch."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, JsonValue
@@ -186,7 +186,7 @@ PlanEvent = Annotated[
 class Planner(Protocol):
     """Searches for a sequence of tool calls that answers an instruction."""
 
-    def solve(self, request: SolveRequest) -> AsyncIterator[PlanEvent]:
+    def solve(self, request: SolveRequest) -> AsyncGenerator[PlanEvent, None]:
         """Yield the run's events in order; the last one is a `RunEnded`.
 
         A failing service ends the run with kind `failed`; it is not raised. Closing the iterator

@@ -119,9 +119,8 @@ class TrajectoryWriter:
 
 
 async def _run_to_end(planner: Planner, request: SolveRequest) -> RunEnded:
-    events = planner.solve(request)
-    async with aclosing(events) as stream:  # type: ignore[type-var]  # solve is an async generator
-        async for event in stream:
+    async with aclosing(planner.solve(request)) as events:
+        async for event in events:
             if isinstance(event, RunEnded):
                 return event
     raise AssertionError("the planner ended without a terminal event")

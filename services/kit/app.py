@@ -149,7 +149,8 @@ def create_app(
         async with open_service() as service:
             yield {"service": service}
 
-    app = FastAPI(title=title, lifespan=lifespan)
+    # The built-in documentation pages load scripts from a third party's server.
+    app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(ContextMiddleware)
     for router in routers:
         app.include_router(router)

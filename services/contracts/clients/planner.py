@@ -1,6 +1,6 @@
 """`Planner` over HTTP."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import httpx
 from pydantic import TypeAdapter
@@ -19,7 +19,7 @@ class HttpPlanner:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
-    async def solve(self, request: SolveRequest) -> AsyncIterator[PlanEvent]:
+    async def solve(self, request: SolveRequest) -> AsyncGenerator[PlanEvent, None]:
         """See `Planner.solve`."""
         async with stream_lines(
             self._http, "/v1/solve", body=request, timeout_s=_SILENCE_S

@@ -34,7 +34,7 @@ CODE_OF_STATUS: Final[Mapping[CallStatus, int]] = MappingProxyType(
 
 _STATUS_OF_CODE: Final[Mapping[int, CallStatus]] = MappingProxyType(
     # Reversed, so that of the four statuses that share number 12 the general one remains.
-    {code: status for status, code in reversed(CODE_OF_STATUS.items())}
+    {code: status for status, code in reversed(list(CODE_OF_STATUS.items()))}
 )
 
 STATUS_OF_ERROR_TEXT: Final[Mapping[str, CallStatus]] = MappingProxyType(

@@ -1,0 +1,97 @@
+"""`toolwright eval`: measures how many instructions are answered correctly."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from services.contracts.evaluator import Report
+from services.contracts.methods import DEFAULT_METHOD, parse_method
+from services.evaluator.bootstrap import open_results
+from services.evaluator.report import summarise
+from services.kit.logging import configure_logging
+from services.kit.settings import SharedSettings
+
+app = typer.Typer(help="Evaluate methods on instructions.", no_args_is_help=True)
+
+
+@app.command()
+def run(
+    set_name: Annotated[
+        str,
+        typer.Option("--set", help="bundled-test, bundled-dev, bundled-transfer or a query file."),
+    ] = "bundled-test",
+    method: Annotated[list[str] | None, typer.Option(help="Search method; repeat it.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="A seeded choice of N.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of that choice.")] = 0,
+    open_domain: Annotated[bool, typer.Option(help="Let the retriever choose the APIs.")] = False,
+    top_k: Annotated[int, typer.Option(min=1, max=100)] = 5,
+    campaign: Annotated[str | None, typer.Option(help="Name of the results' folder.")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Solve and judge each instruction with each METHOD; results that exist are kept."""
+    from services.llm.settings import LlmSettings
+
+    from infra.embedded.evaluation import campaign_name, load_set, run_campaign  # heavy
+
+    methods = [parse_method(name).name for name in method or [DEFAULT_METHOD]]
+    shared = SharedSettings()
+    configure_logging("WARNING")
+    queries = load_set(set_name, limit=limit, seed=seed)
+    name = campaign or campaign_name(set_name, shared, LlmSettings().constrain)
+    with Progress(transient=True) as progress:
+        task = progress.add_task("evaluating", total=len(queries) * len(methods))
+        report = asyncio.run(
+            run_campaign(
+                queries,
+                shared=shared,
+                campaign=name,
+                methods=methods,
+                open_domain=open_domain,
+                top_k=top_k,
+                seed=seed,
+                on_done=lambda _: progress.advance(task),
+            )
+        )
+    _print(report, as_json=as_json)
+
+
+@app.command()
+def report(
+    campaign: Annotated[str, typer.Argument(help="Name of the results' folder.")],
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Summarise the results of an earlier campaign."""
+    results = open_results(SharedSettings()).campaign(campaign)
+    _print(summarise(campaign, results), as_json=as_json)
+
+
+def _print(found: Report, *, as_json: bool) -> None:
+    if as_json:
+        print(found.model_dump_json())
+        return
+    table = Table(title=f"campaign {found.campaign}", title_justify="left", box=None)
+    columns = ("method", "pass rate", "95 % interval", "n", "passed", "infra errors")
+    for column in (*columns, "back-tracked", "model calls", "seconds"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for row in found.methods:
+        rate = "-" if row.pass_rate is None else f"{row.pass_rate:.1%}"
+        bounds = _interval(row.interval_low, row.interval_high)
+        counts = (row.n, row.passed, row.infrastructure_errors, row.backtracked)
+        n, passed, errors, backtracked = map(str, counts)
+        means = (f"{row.mean_llm_calls:.1f}", f"{row.mean_seconds:.1f}")
+        table.add_row(row.method, rate, bounds, n, passed, errors, backtracked, *means)
+    console = Console(highlight=False)
+    console.print(table)
+    for pair in found.differences:
+        bounds = _interval(pair.interval_low, pair.interval_high)
+        console.print(
+            f"{pair.method} - {pair.baseline}: {pair.difference:+.1%} {bounds}, n={pair.n}"
+        )
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"[{low:.1%}, {high:.1%}]"

@@ -1,0 +1,90 @@
+"""`toolwright solve`: batch inference over a ToolBench query file."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.progress import Progress
+
+from services.contracts.compat import NONE, TOOLBENCH
+from services.contracts.methods import DEFAULT_METHOD, parse_method
+from services.contracts.planner import Limits
+from services.contracts.toolbench.queries import Query, read_queries
+from services.kit.logging import configure_logging
+from services.kit.settings import SharedSettings
+from services.planner.batch import BatchOptions, BatchReport, solve_queries
+
+
+def solve(
+    queries: Annotated[Path, typer.Option(help="ToolBench query file (JSON array).")],
+    output: Annotated[Path, typer.Option(help="Folder of the answer files.")],
+    method: Annotated[str, typer.Option(help="Search method.")] = DEFAULT_METHOD,
+    open_domain: Annotated[bool, typer.Option(help="Let the retriever choose the APIs.")] = False,
+    top_k: Annotated[int, typer.Option(min=1, max=100)] = 5,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Queries at once.")] = 1,
+    tools_root: Annotated[Path | None, typer.Option(help="Tools tree of ToolBench.")] = None,
+    toolenv_url: Annotated[
+        str | None, typer.Option(help="ToolBench backend, e.g. http://host:8080/virtual.")
+    ] = None,
+    llm_base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server.")] = None,
+    llm_model: Annotated[str | None, typer.Option(help="Model name on that server.")] = None,
+    compat: Annotated[
+        Literal["toolbench", "none"], typer.Option(help="Reproduce the reference's quirks?")
+    ] = "toolbench",
+    max_depth: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    max_llm_calls: Annotated[int, typer.Option(min=1, max=10_000)] = 200,
+    max_observation_chars: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1024,
+    deadline_s: Annotated[float, typer.Option(min=1, help="Seconds per query.")] = 300.0,
+) -> None:
+    """Solve every query that has no answer file yet; run it again to resume."""
+    parse_method(method)
+    loaded = read_queries(queries)
+    shared = SharedSettings()
+    overrides = {"llm_base_url": llm_base_url, "llm_model": llm_model}
+    shared = shared.model_copy(update={k: v for k, v in overrides.items() if v is not None})
+    configure_logging("WARNING")
+    options = BatchOptions(
+        method=method,
+        output=output,
+        concurrency=concurrency,
+        open_domain=open_domain,
+        top_k=top_k,
+        compat=TOOLBENCH if compat == "toolbench" else NONE,
+        limits=Limits(
+            max_depth=max_depth,
+            max_llm_calls=max_llm_calls,
+            max_observation_chars=max_observation_chars,
+            deadline_s=deadline_s,
+        ),
+    )
+    report = asyncio.run(
+        _solve(loaded, options, shared, tools_root=tools_root, toolenv_url=toolenv_url)
+    )
+    for name, count in sorted(report.counts.items()):
+        print(f"{name}: {count}")
+    for failure in report.failures:
+        print(f"query {failure.query_id} failed: {failure.reason}")
+    raise typer.Exit(0 if report.is_complete else 1)
+
+
+async def _solve(
+    queries: Sequence[Query],
+    options: BatchOptions,
+    shared: SharedSettings,
+    *,
+    tools_root: Path | None,
+    toolenv_url: str | None,
+) -> BatchReport:
+    from infra.embedded.host import HostOptions, open_system  # heavy: sandbox and model
+
+    host = HostOptions(
+        tools_root=tools_root, toolenv_url=toolenv_url, with_retriever=options.open_domain
+    )
+    with Progress(transient=True) as progress:
+        task = progress.add_task("solving", total=len(queries))
+        async with open_system(shared, host) as system:
+            return await solve_queries(
+                system.planner, queries, options, on_done=lambda _: progress.advance(task)
+            )

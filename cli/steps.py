@@ -1,0 +1,90 @@
+"""Shows a run's events on a terminal as they come."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from services.contracts.planner import (
+    ExpansionStarted,
+    ModelReplied,
+    PlanEvent,
+    Retrieved,
+    RunEnded,
+    ToolFinished,
+    ToolStarted,
+)
+
+_SHOWN_CHARS = 300
+_FINISH = "Finish"
+
+
+class StepPrinter:
+    """Prints retrieved APIs, then each step with its source and latency, then the answer."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._expanded: set[int] = set()
+        self._started: dict[int, ToolStarted] = {}
+        self._step = 0
+
+    def show(self, event: PlanEvent) -> None:
+        """Print one event, if there is anything to see in it."""
+        if isinstance(event, Retrieved):
+            self._show_retrieved(event)
+        elif isinstance(event, ExpansionStarted):
+            self._show_expansion(event)
+        elif isinstance(event, ModelReplied) and event.message.content:
+            self._console.print(f"   [dim]{escape(_cut(event.message.content))}[/]")
+        elif isinstance(event, ToolStarted):
+            self._started[event.call_id] = event
+        elif isinstance(event, ToolFinished):
+            self._show_call(event)
+        elif isinstance(event, RunEnded):
+            self._show_end(event)
+
+    def _show_retrieved(self, event: Retrieved) -> None:
+        scores = {hit.api: hit.score for hit in event.retrieved}
+        table = Table(title="APIs offered to the model", title_justify="left", box=None)
+        table.add_column("API", style="cyan")
+        table.add_column("score", justify="right")
+        for ref in event.function_apis.values():
+            score = scores.get(ref)
+            table.add_row(escape(str(ref)), f"{score:.3f}" if score is not None else "given")
+        self._console.print(table)
+        self._console.print(f"[dim]found in {event.latency_s * 1e3:.0f} ms[/]\n")
+
+    def _show_expansion(self, event: ExpansionStarted) -> None:
+        if event.node_id in self._expanded:
+            self._console.print("[yellow] ↩ going back to try another way[/]")
+        self._expanded.add(event.node_id)
+
+    def _show_call(self, event: ToolFinished) -> None:
+        call = self._started.pop(event.call_id)
+        if call.function == _FINISH:
+            return
+        self._step += 1
+        mark = "[green]✓[/]" if event.status == "ok" else "[red]✗[/]"
+        name = escape(str(call.api) if call.api else call.function)
+        self._console.print(
+            f"{self._step:>2} {mark} [bold]{name}[/] {escape(_cut(call.arguments))}"
+        )
+        origin = f"{event.source or 'no tool'}, {event.latency_s * 1e3:.1f} ms, {event.status}"
+        self._console.print(f"   → {escape(_cut(event.observation))} [dim]({origin})[/]")
+
+    def _show_end(self, event: RunEnded) -> None:
+        cost = (
+            f"{event.llm_calls} model calls, {event.tool_calls} tool calls, "
+            f"{event.usage.total_tokens} tokens, {event.seconds:.1f} s"
+        )
+        if event.kind == "finished":
+            self._console.print(f"\n[bold green]Answer:[/] {escape(event.answer or '')}")
+        else:
+            why = event.problem.detail if event.problem else event.reason
+            ending = f"{event.kind}{f': {why}' if why else ''}"
+            self._console.print(f"\n[bold red]No answer[/] ({escape(ending)})")
+        self._console.print(f"[dim]{cost}[/]")
+
+
+def _cut(text: str) -> str:
+    one_line = " ".join(text.split())
+    return one_line if len(one_line) <= _SHOWN_CHARS else f"{one_line[: _SHOWN_CHARS - 1]}…"

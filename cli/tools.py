@@ -1,0 +1,105 @@
+"""`toolwright tools`: the catalogue, validation, and calling one API by hand."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import TypeAdapter
+from rich.console import Console
+from rich.table import Table
+
+from cli.session import checked, connect
+from services.contracts.apis import ApiDocument, ApiRef
+from services.contracts.errors import InvalidArgument
+from services.contracts.toolenv import CallStatus, Observation, ToolCall
+
+app = typer.Typer(help="List, show, validate and call tools.", no_args_is_help=True)
+_DOCUMENTS = TypeAdapter(list[ApiDocument])
+
+
+@app.command("list")
+def list_tools(
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """List every API of the catalogue."""
+    documents = asyncio.run(_catalogue())
+    if as_json:
+        print(_DOCUMENTS.dump_json(documents).decode())
+        return
+    table = Table(box=None)
+    table.add_column("API", style="cyan", no_wrap=True)
+    table.add_column("parameters")
+    table.add_column("description")
+    for document in documents:
+        names = [p.name for p in document.required_parameters]
+        names += [f"[{p.name}]" for p in document.optional_parameters]
+        table.add_row(str(document.ref), ", ".join(names), document.description)
+    Console().print(table)
+
+
+async def _catalogue() -> list[ApiDocument]:
+    async with connect() as client:
+        return _DOCUMENTS.validate_json((await checked(await client.get("/v1/tools"))).content)
+
+
+@app.command()
+def show(api: Annotated[str, typer.Argument(help="category/tool/api")]) -> None:
+    """Show one API's document."""
+    print(asyncio.run(_show(_parse(api))).model_dump_json(indent=2))
+
+
+async def _show(ref: ApiRef) -> ApiDocument:
+    async with connect() as client:
+        response = await client.get(f"/v1/tools/{ref}")
+        return ApiDocument.model_validate_json((await checked(response)).content)
+
+
+@app.command()
+def call(
+    api: Annotated[str, typer.Argument(help="category/tool/api")],
+    arguments: Annotated[str, typer.Argument(help="JSON object of arguments.")] = "{}",
+) -> None:
+    """Run one API call in the sandbox; exit status 0 only when the tool succeeded."""
+    observation = asyncio.run(_call(ToolCall(api=_parse(api), arguments_text=arguments)))
+    print(observation.content)
+    typer.echo(
+        f"{observation.status} from {observation.source} in {observation.latency_s * 1e3:.1f} ms",
+        err=True,
+    )
+    raise typer.Exit(0 if observation.status is CallStatus.OK else 1)
+
+
+async def _call(request: ToolCall) -> Observation:
+    async with connect() as client:
+        response = await client.post("/v1/tools/call", content=request.model_dump_json())
+        return Observation.model_validate_json((await checked(response)).content)
+
+
+@app.command()
+def validate(
+    path: Annotated[Path, typer.Argument(help="A tool document, or a tools tree.")],
+) -> None:
+    """Check documents and their api.py without running them; name file, field and fix."""
+    from services.toolenv.validate import validate_tool
+
+    documents = sorted(path.glob("*/*.json")) if path.is_dir() else [path]
+    if not documents:
+        raise InvalidArgument(
+            f"no tool document under {str(path)!r}: expected <Category>/<tool>.json"
+        )
+    problems = [problem for document in documents for problem in validate_tool(document)]
+    for problem in problems:
+        print(f"{problem.file}: {problem.field}: {problem.reason}; {problem.fix}")
+    print(f"{len(documents)} documents, {len(problems)} problems")
+    raise typer.Exit(1 if problems else 0)
+
+
+def _parse(text: str) -> ApiRef:
+    try:
+        return ApiRef.parse(text)
+    except ValueError as exc:
+        example = "Customized/hello_world/get_hello_world"
+        raise InvalidArgument(
+            f"{text!r} is not of the form category/tool/api, e.g. {example}"
+        ) from exc

@@ -1,0 +1,166 @@
+"""Hosts every service in this process and joins them by direct calls."""
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from gateway.app import build_app as build_gateway
+from gateway.backends import Backends
+from gateway.bootstrap import limits_of
+from gateway.settings import GatewaySettings
+from infra.embedded.assets import bundled_model, bundled_tools
+from infra.embedded.processes import celery_worker, private_redis
+from infra.embedded.server import serve_port, serve_socket
+from infra.embedded.settings import EmbeddedSettings
+from services.contracts.llm import ChatModel
+from services.contracts.retriever import Retriever
+from services.contracts.toolenv import ToolEnv
+from services.kit.app import create_app
+from services.kit.settings import SharedSettings
+from services.llm.bootstrap import open_llm
+from services.llm.settings import LlmSettings
+from services.planner.routes import router as planner_router
+from services.planner.service import PlannerOptions, PlannerService
+from services.retriever.bootstrap import open_retriever
+from services.retriever.settings import RetrieverSettings
+from services.toolenv.bootstrap import open_toolenv
+from services.toolenv.chain import ExecutorName
+from services.toolenv.settings import ToolEnvSettings
+
+_SOCKET_NAME = "planner.sock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostOptions:
+    """What a command changes about the embedded system."""
+
+    tools_root: Path | None = None
+    """Tools tree; the bundled one when `None`."""
+    toolenv_url: str | None = None
+    """ToolBench backend that executes the calls instead of the sandbox."""
+    with_retriever: bool = True
+    """Closed-domain batches need none."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedSystem:
+    """The services of one process."""
+
+    planner: PlannerService
+    model: ChatModel
+    toolenv: ToolEnv
+    retriever: Retriever | None
+    shared: SharedSettings
+
+    def backends(self, settings: GatewaySettings) -> Backends:
+        """What the gateway talks to."""
+        if self.retriever is None:
+            raise ValueError("the gateway needs a retriever: open the system with one")
+        return Backends(
+            planner=self.planner,
+            retriever=self.retriever,
+            toolenv=self.toolenv,
+            limits=limits_of(settings),
+            max_concurrent_runs=settings.max_concurrent_runs,
+        )
+
+
+@asynccontextmanager
+async def open_system(
+    shared: SharedSettings, options: HostOptions | None = None
+) -> AsyncIterator[EmbeddedSystem]:
+    """Open model, sandbox and index side by side, and the planner over them."""
+    options = options or HostOptions()
+    async with AsyncExitStack() as stack:
+        toolenv = await stack.enter_async_context(open_toolenv(_toolenv_settings(options), shared))
+        model = await stack.enter_async_context(open_llm(_llm_settings(shared), shared))
+        retriever: Retriever | None = None
+        if options.with_retriever:
+            retriever = await stack.enter_async_context(open_retriever(RetrieverSettings(), shared))
+            await retriever.index(tuple(await toolenv.catalogue()))
+        planner = PlannerService(
+            model=model,
+            toolenv=toolenv,
+            retriever=retriever,
+            options=PlannerOptions(max_runs=256, stream_model=True),
+        )
+        yield EmbeddedSystem(planner, model, toolenv, retriever, shared)
+
+
+def _toolenv_settings(options: HostOptions) -> ToolEnvSettings:
+    root = options.tools_root or EmbeddedSettings().tools_root or bundled_tools()
+    if options.toolenv_url is None:
+        return ToolEnvSettings(tools_roots=(root,))
+    return ToolEnvSettings(
+        tools_roots=(root,),
+        executor=ExecutorName.REMOTE,
+        remote_url=options.toolenv_url,
+        compat="toolbench",
+    )
+
+
+def _llm_settings(shared: SharedSettings) -> LlmSettings:
+    if shared.llm_base_url is not None:
+        return LlmSettings()
+    return LlmSettings(model_path=bundled_model(), threads=EmbeddedSettings().model_threads)
+
+
+@asynccontextmanager
+async def serve_temporarily() -> AsyncIterator[Path]:
+    """Serve the gateway on a unix socket of this command's own, and yield its path."""
+    async with open_system(SharedSettings()) as system:
+        with tempfile.TemporaryDirectory(prefix="toolwright-") as folder:
+            socket = Path(folder) / "gateway.sock"
+            async with serve_socket(_gateway(system), socket):
+                yield socket
+
+
+@asynccontextmanager
+async def serve(*, host: str, port: int, with_worker: bool) -> AsyncIterator[str]:
+    """Serve the whole system and yield the gateway's URL when it is ready."""
+    shared = SharedSettings()
+    async with open_system(shared) as system, AsyncExitStack() as stack:
+        if with_worker:
+            await stack.enter_async_context(open_queue(system))
+        number = await stack.enter_async_context(serve_port(_gateway(system), host=host, port=port))
+        yield f"http://{f'[{host}]' if ':' in host else host}:{number}"
+
+
+def _gateway(system: EmbeddedSystem) -> FastAPI:
+    settings = GatewaySettings()
+
+    @asynccontextmanager
+    async def open_backends() -> AsyncIterator[Backends]:
+        yield system.backends(settings)
+
+    return build_gateway(settings, open_backends)
+
+
+@asynccontextmanager
+async def open_queue(system: EmbeddedSystem) -> AsyncIterator[str]:
+    """Run Redis and the evaluation worker for a system, and yield the broker's URL."""
+    home = system.shared.toolwright_home
+
+    @asynccontextmanager
+    async def planner() -> AsyncIterator[PlannerService]:
+        yield system.planner
+
+    app = create_app(title="planner", routers=(planner_router,), open_service=planner)
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="toolwright-")))
+        socket = folder / _SOCKET_NAME
+        await stack.enter_async_context(serve_socket(app, socket))
+        redis_url = await stack.enter_async_context(private_redis(home / "redis"))
+        await stack.enter_async_context(
+            celery_worker(
+                home=home,
+                redis_url=redis_url,
+                planner_socket=socket,
+                concurrency=EmbeddedSettings().worker_concurrency,
+            )
+        )
+        yield redis_url

@@ -1,0 +1,89 @@
+"""Serves an ASGI application inside this process, on a TCP port or a unix socket."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from services.contracts.errors import FailedPrecondition, Unavailable
+
+_START_S = 30.0
+_STOP_S = 10
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the process it lives in."""
+
+    def install_signal_handlers(self) -> None:
+        """See `uvicorn.Server`; nothing is installed."""
+
+
+@asynccontextmanager
+async def serve_socket(app: FastAPI, path: Path) -> AsyncIterator[None]:
+    """Serve on a unix socket that only this user can open (mode 0600)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    previous = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(previous)
+    try:
+        async with _serve(app, listener):
+            yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def serve_port(app: FastAPI, *, host: str, port: int) -> AsyncIterator[int]:
+    """Serve on a TCP port and yield its number (`port` 0 takes a free one).
+
+    Raises:
+        FailedPrecondition: The address cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as exc:
+        listener.close()
+        raise FailedPrecondition(
+            f"cannot listen on {host}:{port}: {exc.strerror}; choose another with --port"
+        ) from exc
+    async with _serve(app, listener):
+        yield listener.getsockname()[1]
+
+
+@asynccontextmanager
+async def _serve(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, timeout_graceful_shutdown=_STOP_S, lifespan="on"
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
+    try:
+        await _wait_until_started(server, task)
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.wait({task}, timeout=_STOP_S + 5)
+        listener.close()
+
+
+async def _wait_until_started(server: uvicorn.Server, task: "asyncio.Task[None]") -> None:
+    try:
+        async with asyncio.timeout(_START_S):
+            while not server.started and not task.done():
+                await asyncio.sleep(0.01)
+    except TimeoutError as exc:
+        raise Unavailable(f"the server did not start within {_START_S} s") from exc
+    if task.done():
+        raise Unavailable("the server stopped while starting; the log says why")

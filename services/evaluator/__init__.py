@@ -1,0 +1,1 @@
+"""Evaluation: solves instructions, judges the answers, reports rates with their uncertainty."""

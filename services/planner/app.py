@@ -1,0 +1,17 @@
+"""The FastAPI application of the planner."""
+
+from fastapi import FastAPI
+
+from services.kit.app import create_app
+from services.planner.bootstrap import open_planner
+from services.planner.routes import router
+from services.planner.settings import PlannerSettings
+
+
+def build_app(settings: PlannerSettings) -> FastAPI:
+    """Return the app; its lifespan opens and closes the service."""
+    return create_app(
+        title="Toolwright planner",
+        routers=[router],
+        open_service=lambda: open_planner(settings),
+    )

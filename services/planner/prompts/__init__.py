@@ -1,0 +1,1 @@
+"""Our own prompt texts, in two profiles."""

@@ -1,0 +1,47 @@
+"""HTTP face of the tool environment."""
+
+from typing import cast
+
+from fastapi import APIRouter, Request
+from pydantic import TypeAdapter
+
+from services.contracts.apis import ApiDocument, ApiRef
+from services.contracts.toolenv import Observation, ToolCall
+from services.kit.app import parse_body
+from services.toolenv.service import ToolEnvService
+from services.toolenv.status import SandboxStatus
+
+router = APIRouter(prefix="/v1", tags=["toolenv"])
+
+_CALL = TypeAdapter(ToolCall)
+_REFS = TypeAdapter(tuple[ApiRef, ...])
+
+
+def _service(request: Request) -> ToolEnvService:
+    # Holds because `app` gives this router's application no other service.
+    return cast(ToolEnvService, request.state.service)
+
+
+@router.post("/invoke")
+async def invoke(request: Request) -> Observation:
+    """Execute one `ToolCall`."""
+    return await _service(request).invoke(await parse_body(request, _CALL))
+
+
+@router.post("/describe")
+async def describe(request: Request) -> list[ApiDocument]:
+    """Documents of a JSON array of `ApiRef`s; unknown ones are left out."""
+    refs = await parse_body(request, _REFS)
+    return await _service(request).describe(refs)
+
+
+@router.get("/catalogue")
+async def catalogue(request: Request) -> list[ApiDocument]:
+    """Every document, ordered by address."""
+    return await _service(request).catalogue()
+
+
+@router.get("/sandbox")
+async def sandbox(request: Request) -> SandboxStatus:
+    """Tier, kernel support and probe results of the sandbox."""
+    return _service(request).sandbox_status()

@@ -1,0 +1,60 @@
+"""Settings of the tool environment."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from services.kit.settings import ServiceSettings
+from services.toolenv.chain import ExecutorName
+
+
+class ToolEnvSettings(ServiceSettings):
+    """Read from `TOOLENV_*`; the folder for files comes from `SharedSettings`."""
+
+    model_config = SettingsConfigDict(env_prefix="TOOLENV_", frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(default=8002, ge=0, le=65535)
+    """TCP port; 0 takes a free one."""
+    tools_roots: Annotated[tuple[Path, ...], NoDecode] = (Path("data/toolenv/tools"),)
+    """Folders of `<Category>/<tool>.json`, separated by colons; the first owns an address that
+    occurs twice."""
+    executor: ExecutorName = ExecutorName.CUSTOM
+    """Who executes calls: `custom` (the tool's api.py in the sandbox) or `remote`."""
+    remote_url: str | None = None
+    """Full URL of a ToolBench backend, e.g. `http://tools:8080/virtual`; needed by `remote`."""
+    remote_key: SecretStr | None = None
+    """The backend's `toolbench_key`."""
+    remote_timeout_s: float = Field(default=60.0, gt=0, le=600)
+    """Longest wait for one answer of the backend, seconds."""
+    remote_concurrency: int = Field(default=64, ge=1, le=1024)
+    """Calls sent to the backend at the same time."""
+    compat: Literal["toolbench", "none"] = "none"
+    """`toolbench` derives a remote call's status from the reference's six error texts only."""
+    sandbox_tier: Literal["auto", "ns", "chroot"] = "auto"
+    """Isolation: namespaces (bubblewrap), chroot (root only), or the first that works."""
+    sandbox_pool_size: int = Field(default=4, ge=1, le=64)
+    """Workers forked ahead of demand."""
+    sandbox_concurrency: int = Field(default=8, ge=1, le=64)
+    """Calls in the sandbox at the same time."""
+    call_timeout_s: float = Field(default=30.0, gt=0, le=30)
+    """Longest time for one sandboxed call, seconds."""
+    max_waiting_calls: int = Field(default=256, ge=0, le=65536)
+    """Calls that may wait for a slot; one more is refused with 429."""
+
+    @field_validator("tools_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _remote_needs_an_address(self) -> "ToolEnvSettings":
+        if self.executor is ExecutorName.REMOTE and not self.remote_url:
+            raise ValueError(
+                "TOOLENV_EXECUTOR=remote needs TOOLENV_REMOTE_URL, for example "
+                "http://127.0.0.1:8080/virtual"
+            )
+        return self

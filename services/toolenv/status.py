@@ -1,0 +1,23 @@
+"""What an operator may ask about the sandbox."""
+
+from services.contracts.base import ForeignModel
+
+
+class ProbeStatus(ForeignModel):
+    """One canary attack that ran when the sandbox was opened."""
+
+    name: str
+    is_passed: bool
+    detail: str
+
+
+class SandboxStatus(ForeignModel):
+    """State of the sandbox now."""
+
+    tier: str
+    """`ns` (namespaces, bubblewrap) or `chroot`."""
+    is_alive: bool
+    """Whether a call would start at once."""
+    landlock_abi: int
+    """Landlock version of the kernel, 0 when it has none."""
+    probes: tuple[ProbeStatus, ...]

@@ -1,0 +1,260 @@
+"""The page in a real browser, against the real gateway with a planner that plays written runs."""
+
+import os
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.contracts.errors import Unavailable
+from tests.fakes import plan_runs
+from tests.fakes.gateway import gateway_app, script_of
+from tests.fakes.loopback import serve
+from tests.fakes.planner import FakePlanner
+
+playwright = pytest.importorskip("playwright.async_api", reason="Playwright is not installed")
+expect = playwright.expect
+
+CHROMIUM = Path("/usr/bin/chromium")
+_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+_WAIT_MS = 15_000
+PARIS = "How many miles is it from Paris to Tokyo?"
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not os.access(CHROMIUM, os.X_OK), reason=f"runs where {CHROMIUM} is installed"
+    ),
+]
+
+
+class Opened:
+    """The page, and what the browser complained about."""
+
+    def __init__(self, page: "playwright.Page", planner: FakePlanner, url: str) -> None:
+        self.page = page
+        self.planner = planner
+        self.url = url
+        self.complaints: list[str] = []
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._note)
+        page.set_default_timeout(_WAIT_MS)
+
+    def _note(self, message: "playwright.ConsoleMessage") -> None:
+        self.complaints += [message.text] * (message.type == "error")
+
+    async def ask(self, text: str) -> None:
+        await self.page.get_by_role("textbox", name="Instruction").fill(text)
+        await self.page.get_by_role("textbox", name="Instruction").press("Enter")
+
+    def find(self, selector: str) -> "playwright.Locator":
+        return self.page.locator(selector)
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator["playwright.Browser"]:
+    async with playwright.async_playwright() as driver:
+        browser = await driver.chromium.launch(executable_path=str(CHROMIUM), args=_ARGS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def opened(browser: "playwright.Browser") -> AsyncIterator[Opened]:
+    planner = FakePlanner(script=script_of)
+    async with serve(gateway_app(planner, max_runs=4)) as url:
+        page = await browser.new_page()
+        opened = Opened(page, planner, url)
+        await page.goto(url)
+        yield opened
+        await page.close()
+
+
+async def test_a_person_sees_apis_steps_and_answer_live(opened):
+    opened.planner.hold(after=7)  # retrieved, asked, three pieces, replied, called
+    await opened.ask(PARIS)
+    await expect(opened.find(".api .name").first).to_have_text("find_distance")
+    await expect(opened.find(".api .score").first).to_have_text("0.842")
+    await expect(opened.find(".step")).to_have_count(1)
+    await expect(opened.find(".call .end")).to_have_text("calling…")
+    await expect(opened.find("#stop")).to_be_visible()
+    opened.planner.release()
+    await expect(opened.find(".card.answer .words")).to_have_text(
+        "It is about 6,035 miles from Paris to Tokyo."
+    )
+    await expect(opened.find(".step")).to_have_count(5)
+    await expect(opened.find("#run")).to_be_visible()
+    assert opened.complaints == []
+
+
+async def test_a_reply_is_shown_while_it_is_written(opened):
+    opened.planner.hold(after=4)
+    await opened.ask(PARIS)
+    await expect(opened.find(".text.writing")).to_have_text("The lookup service knows distances ")
+    opened.planner.release()
+    await expect(opened.find(".text.writing")).to_have_count(0)
+
+
+async def test_a_step_shows_arguments_observation_source_and_latency(opened):
+    await opened.ask(PARIS)
+    call = opened.find(".step").nth(2).locator(".call")
+    await expect(call.locator(".name")).to_have_text("distance_between_cities")
+    await expect(call.locator("dt")).to_have_text(["origin", "destination"])
+    await expect(call.locator("dd")).to_have_text(["Paris", "Tokyo"])
+    await expect(call.locator(".badge")).to_have_text("custom")
+    await expect(call.locator(".latency")).to_have_text("4.2 ms")
+    await expect(call.locator(".observation")).to_contain_text('"distance_km": 9713')
+
+
+async def test_going_back_is_marked_and_the_tree_is_indented(opened):
+    await opened.ask(PARIS)
+    await expect(opened.find(".card.answer")).to_be_visible()
+    await expect(opened.find(".turn")).to_have_text("Going back to the start to try another way")
+    await expect(opened.find(".step.abandoned .marker")).to_have_text(["1", "2"])
+    await expect(opened.find(".step.solution .marker")).to_have_text(["3", "4", "5"])
+    lefts = [
+        (await marker.bounding_box())["x"] for marker in await opened.find(".step .marker").all()
+    ]
+    depths = [round((left - lefts[0]) / 22) for left in lefts]
+    assert depths == [0, 1, 0, 1, 2]
+
+
+async def test_the_totals_end_the_run(opened):
+    await opened.ask(PARIS)
+    await expect(opened.find(".totals span")).to_have_text(
+        ["5 model calls", "3 tool calls", "3,217 tokens", "2.4 s"]
+    )
+
+
+async def test_markup_of_models_and_tools_stays_text(opened):
+    await opened.ask("attack")
+    await expect(opened.find(".card.answer .words")).to_have_text(plan_runs.HOSTILE)
+    await expect(opened.find(".step .text").first).to_have_text(plan_runs.HOSTILE)
+    await expect(opened.find(".observation").first).to_have_text(plan_runs.HOSTILE)
+    await expect(opened.find("dt")).to_have_text(plan_runs.HOSTILE)
+    await expect(opened.find(".api .name")).to_have_text("api<u>")
+    assert (
+        await opened.find("main img, main script, main u, main i, main b:not(.totals b)").count()
+        == 0
+    )
+    assert await opened.page.title() == "Toolwright"
+    assert opened.complaints == []
+
+
+async def test_stop_ends_the_run_here_and_in_the_gateway(opened):
+    opened.planner.hold(after=2)
+    await opened.ask(PARIS)
+    await expect(opened.find(".step")).to_have_count(1)
+    await opened.page.get_by_role("button", name="Stop").click()
+    await expect(opened.find("#outcome .title")).to_have_text("Stopped")
+    await expect(opened.find(".step.busy")).to_have_count(0)
+    await expect(opened.find("#run")).to_be_focused()
+    run = await opened.planner.wait_closed(within_s=5)
+    assert not run.finished
+
+
+async def test_escape_stops_and_a_new_run_may_follow(opened):
+    opened.planner.hold(after=2)
+    await opened.ask(PARIS)
+    await expect(opened.find(".step")).to_have_count(1)
+    await opened.page.keyboard.press("Escape")
+    await expect(opened.find("#outcome .title")).to_have_text("Stopped")
+    opened.planner.release()
+    await opened.ask("again")
+    await expect(opened.find(".card.answer .words")).to_have_text("again")
+
+
+async def test_shift_and_enter_add_a_line_and_enter_runs(opened):
+    box = opened.page.get_by_role("textbox", name="Instruction")
+    await box.fill("one")
+    await box.press("Shift+Enter")
+    await box.type("two")
+    assert opened.planner.runs == []
+    await box.press("Enter")
+    await expect(opened.find(".card.answer")).to_be_visible()
+    assert opened.planner.runs[0].request.instruction == "one\ntwo"
+
+
+async def test_an_example_runs_with_one_click(opened):
+    await opened.page.get_by_role("button", name=PARIS).click()
+    await expect(opened.find(".card.answer")).to_be_visible()
+
+
+async def test_method_and_number_of_apis_are_sent(opened):
+    await opened.page.get_by_label("Method").select_option("ReAct, 1 chain")
+    await opened.page.get_by_label("APIs to retrieve").fill("9")
+    await opened.ask("hi")
+    await expect(opened.find(".card.answer")).to_be_visible()
+    request = opened.planner.runs[0].request
+    assert (request.method, request.top_k) == ("CoT@1", 9)
+
+
+@pytest.mark.parametrize(
+    ("top_k", "text", "shown"),
+    [
+        ("1000000000", "hi", "less than or equal to 100"),
+        ("0", "hi", "greater than or equal to 1"),
+        ("5", "   ", "send the instruction to solve"),
+    ],
+)
+async def test_a_refusal_is_shown_as_the_gateway_words_it(opened, top_k, text, shown):
+    await opened.page.get_by_label("APIs to retrieve").fill(top_k)
+    await opened.ask(text)
+    alert = opened.page.get_by_role("alert")
+    await expect(alert).to_contain_text("Invalid argument (400)")
+    await expect(alert).to_contain_text(shown)
+
+
+async def test_a_service_that_fails_in_the_middle_is_named_below_the_steps(opened):
+    await opened.ask("break")
+    await expect(opened.find("#outcome .card.failure")).to_contain_text("refuses connections")
+    await expect(opened.find(".step")).to_have_count(2)
+
+
+async def test_a_planner_that_is_down_is_shown(opened):
+    opened.planner.error = Unavailable("the planner does not answer")
+    await opened.ask("hi")
+    await expect(opened.page.get_by_role("alert")).to_contain_text("Unavailable (503)")
+
+
+async def test_giving_up_is_no_answer(opened):
+    await opened.ask("nothing")
+    await expect(opened.find("#outcome .title")).to_have_text("The model gave up")
+    await expect(opened.find(".card.answer")).to_have_count(0)
+
+
+async def test_the_first_visit_explains_itself_and_names_the_demonstration_model(opened):
+    await expect(opened.find("#idle")).to_be_visible()
+    await expect(opened.find("#result")).to_be_hidden()
+    await expect(opened.find("footer")).to_have_text(
+        re.compile("small demonstration model.*LLM_BASE_URL.*LLM_MODEL", re.DOTALL)
+    )
+    assert opened.complaints == []
+
+
+async def test_the_answer_is_announced_to_screen_readers(opened):
+    await opened.ask("hi")
+    await expect(opened.page.get_by_role("status")).to_have_text("Answer: hi")
+
+
+@pytest.mark.parametrize("width", [360, 800, 1400])
+async def test_nothing_is_wider_than_the_window(opened, width):
+    await opened.page.set_viewport_size({"width": width, "height": 800})
+    await opened.ask("attack")
+    await expect(opened.find(".card.answer")).to_be_visible()
+    assert await opened.page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,0 +1,54 @@
+"""The real gateway over a planner that plays written runs."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from gateway.app import build_app
+from gateway.backends import Backends
+from gateway.settings import GatewaySettings
+from services.contracts.planner import Limits, PlanEvent
+from services.contracts.retriever import IndexStatus
+from tests.fakes import plan_runs
+from tests.fakes.planner import FakePlanner
+from tests.fakes.planner_ports import HELLO, FakeRetriever, FakeToolEnv
+
+SCRIPTS = {
+    "How many miles is it from Paris to Tokyo?": plan_runs.paris_to_tokyo,
+    "attack": plan_runs.hostile,
+    "break": plan_runs.broken,
+    "nothing": plan_runs.fruitless,
+    "say hello": plan_runs.toolbench_example,
+}
+
+
+def script_of(instruction: str) -> list[PlanEvent]:
+    """The run written for an instruction; one that repeats the instruction for all others."""
+    script = SCRIPTS.get(instruction)
+    return script() if script else plan_runs.short(instruction)
+
+
+class IndexedRetriever(FakeRetriever):
+    """A retriever whose index is built."""
+
+    async def status(self) -> IndexStatus | None:
+        return IndexStatus(version="1", n_documents=1, encoder="fake", rebuilt=False, seconds=0)
+
+
+def gateway_app(
+    planner: FakePlanner, *, max_runs: int = 64, origins: tuple[str, ...] = ()
+) -> FastAPI:
+    settings = GatewaySettings(max_concurrent_runs=max_runs, allowed_origins=origins)
+
+    @asynccontextmanager
+    async def open_backends() -> AsyncIterator[Backends]:
+        yield Backends(
+            planner=planner,
+            retriever=IndexedRetriever([HELLO]),
+            toolenv=FakeToolEnv(),
+            limits=Limits(),
+            max_concurrent_runs=max_runs,
+        )
+
+    return build_app(settings, open_backends)

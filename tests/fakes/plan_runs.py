@@ -1,0 +1,129 @@
+"""Runs written down once, for tests of the gateway and its page."""
+
+import json
+
+from services.contracts.errors import Unavailable
+from services.contracts.planner import PlanEvent
+from services.contracts.toolenv import CallStatus
+from tests.fakes.plan_trace import Trace
+
+HOSTILE = '<img src=x onerror="document.title=\'owned\'"><script>document.title="owned"</script>'
+
+
+def wrapped(response: object, error: str = "") -> str:
+    return json.dumps({"error": error, "response": response})
+
+
+def toolbench_example() -> list[PlanEvent]:
+    """The tree of interop section 5.6: a give-up, then an invented function, then the answer."""
+    trace = Trace("say hello")
+    trace.retrieve({"Customized/hello_world/get_hello_world": 0.9})
+    trace.expand(0)
+    first = trace.call("call it", "get_hello_world_for_hello_world", "{}", wrapped("hello world"))
+    trace.expand(first)
+    trace.give_up("give up here")
+    trace.close(2, node=first, depth=3)
+    trace.close(1, node=0, depth=0)
+    trace.expand(0, diversity="try another way")
+    second = trace.call(
+        "other way",
+        "say_hi_for_hello_world",
+        "{}",
+        wrapped("", "No such function name: say_hi_for_hello_world"),
+        status=CallStatus.UNKNOWN_FUNCTION,
+        source=None,
+    )
+    trace.expand(second)
+    trace.answer("hello world", thought="answer now")
+    trace.close(4, node=second, depth=3)
+    trace.close(3, node=0, depth=0)
+    return trace.end(answer="hello world", final_arguments="raw\ntext that is not strict JSON")
+
+
+def paris_to_tokyo() -> list[PlanEvent]:
+    """A city is missing in the first table, the search goes back, a second one has it."""
+    trace = Trace("How many miles is it from Paris to Tokyo?")
+    trace.retrieve(
+        {
+            "Geography/geo_lookup/find_distance": 0.842,
+            "Geography/city_atlas/distance_between_cities": 0.811,
+            "Measurement/unit_converter/convert_length": 0.634,
+            "Geography/city_atlas/city_coordinates": 0.402,
+            "Measurement/metric_express/convert_weight": 0.187,
+        }
+    )
+    trace.expand(0)
+    trace.write("The lookup service ", "knows distances ", "between cities.")
+    first = trace.call(
+        "The lookup service knows distances between cities.",
+        "find_distance_for_geo_lookup",
+        {"city_a": "Paris", "city_b": "Tokyo"},
+        wrapped("", "city 'Tokyo' is not in the table"),
+        status=CallStatus.TOOL_ERROR,
+    )
+    trace.expand(first)
+    trace.give_up("Without Tokyo this path leads nowhere.")
+    trace.close(2, node=first, depth=3)
+    trace.close(1, node=0, depth=0)
+    trace.expand(0, diversity="find_distance was tried already")
+    second = trace.call(
+        "The atlas may have both cities.",
+        "distance_between_cities_for_city_atlas",
+        {"origin": "Paris", "destination": "Tokyo"},
+        wrapped({"distance_km": 9713, "method": "great circle"}),
+    )
+    trace.expand(second)
+    third = trace.call(
+        "Kilometres are not miles, so convert them.",
+        "convert_length_for_unit_converter",
+        {"value": 9713, "from_unit": "km", "to_unit": "mi"},
+        wrapped({"value": 6035.38, "unit": "mi"}),
+    )
+    trace.expand(third)
+    trace.answer("It is about 6,035 miles from Paris to Tokyo.")
+    return trace.end(answer="It is about 6,035 miles from Paris to Tokyo.")
+
+
+def hostile() -> list[PlanEvent]:
+    """Markup in every place where a model or a tool may write."""
+    trace = Trace("attack")
+    trace.retrieve({"Evil<b>/tool<i>/api<u>": 0.5}, descriptions=HOSTILE)
+    trace.expand(0)
+    trace.write(HOSTILE)
+    node = trace.call(
+        HOSTILE, "api<u>_for_tool<i>", {HOSTILE: HOSTILE}, wrapped(HOSTILE), source="simulated"
+    )
+    trace.expand(node)
+    trace.answer(HOSTILE, thought=HOSTILE)
+    return trace.end(answer=HOSTILE)
+
+
+def short(word: str) -> list[PlanEvent]:
+    """One call, and an answer that repeats the word."""
+    trace = Trace(word)
+    trace.retrieve({"Text/echo/echo": 0.7})
+    trace.expand(0)
+    node = trace.call("Echo it.", "echo_for_echo", {"word": word}, wrapped(word))
+    trace.expand(node)
+    trace.answer(word)
+    return trace.end(answer=word)
+
+
+def broken() -> list[PlanEvent]:
+    """The model fails after the first step."""
+    trace = Trace("break")
+    trace.retrieve({"Text/echo/echo": 0.7})
+    trace.expand(0)
+    node = trace.call("Echo it.", "echo_for_echo", {"word": "x"}, wrapped("x"))
+    trace.expand(node)
+    problem = Unavailable("the model server at 127.0.0.1:8001 refuses connections").to_problem()
+    return trace.end("failed", problem=problem, reason=problem.detail)
+
+
+def fruitless() -> list[PlanEvent]:
+    """The model gives up."""
+    trace = Trace("nothing")
+    trace.retrieve({"Text/echo/echo": 0.7})
+    trace.expand(0)
+    trace.give_up("No function fits.")
+    return trace.end("gave_up", reason="the model gave up on every path")

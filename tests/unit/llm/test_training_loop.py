@@ -49,10 +49,10 @@ def logged(output: Path, event: str) -> list[dict]:
 
 
 def test_the_loss_falls_and_the_report_counts(inputs, tmp_path):
-    report = train(config(inputs, tmp_path, max_steps=40, induction_fraction=0.0))
+    report = train(config(inputs, tmp_path, max_steps=25, induction_fraction=0.0))
     losses = [entry["data_loss"] for entry in logged(tmp_path, "step")]
-    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
-    assert (report.n_steps, report.n_conversations) == (40, 60)
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    assert (report.n_steps, report.n_conversations) == (25, 60)
     assert report.n_tokens == logged(tmp_path, "step")[-1]["n_tokens"]
 
 
@@ -67,24 +67,24 @@ def test_two_runs_with_one_seed_end_with_the_same_weights(inputs, tmp_path):
 
 def test_a_killed_run_resumes_with_the_batch_it_lost(inputs, tmp_path):
     """The losses of a run killed by SIGKILL and resumed are those of a run never killed."""
-    train(config(inputs, tmp_path / "straight", max_steps=200, stop_at=time.time() + 1e6))
     killed = tmp_path / "killed"
     command = [sys.executable, "-c", _CHILD, str(inputs), str(killed)]
     child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.getcwd()})
     try:
-        _wait_for(lambda: _n_steps(killed) >= 20)
+        _wait_for(lambda: _n_steps(killed) >= 8)
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait(timeout=20)
     saved = load_weights(killed / "checkpoint.pt")[2].step
-    train(config(inputs, killed, max_steps=saved + 8, decay_fraction=0.01))
+    for output in (killed, tmp_path / "straight"):
+        train(config(inputs, output, max_steps=saved + 6, decay_fraction=0.01))
     straight = {e["step"]: e for e in logged(tmp_path / "straight", "step")}
-    resumed = [e for e in logged(killed, "step") if e["step"] > saved][-7:]
-    kinds = [key for key in ("data_loss", "induction_loss")]
+    resumed = [e for e in logged(killed, "step") if e["step"] > saved][-6:]
     for entry in resumed:
         expected = straight[entry["step"]]
         assert entry["n_tokens"] == expected["n_tokens"]
-        assert [entry.get(k) for k in kinds] == [expected.get(k) for k in kinds]
+        assert entry.get("data_loss") == expected.get("data_loss")
+        assert entry.get("induction_loss") == expected.get("induction_loss")
 
 
 _CHILD = """
@@ -100,7 +100,7 @@ def _n_steps(output: Path) -> int:
     return len(log.read_text().splitlines()) - 1 if log.exists() else 0
 
 
-def _wait_for(condition, timeout_s: float = 60.0) -> None:
+def _wait_for(condition, timeout_s: float = 90.0) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, "the child did not train in time"
@@ -108,7 +108,7 @@ def _wait_for(condition, timeout_s: float = 60.0) -> None:
 
 
 def test_new_data_starts_at_its_beginning_with_the_old_weights(inputs, tmp_path):
-    train(config(inputs, tmp_path, max_steps=20))
+    train(config(inputs, tmp_path, max_steps=12))
     before = load_weights(tmp_path / "checkpoint.pt")[2]
     both = (inputs / "train.jsonl", inputs / "more.jsonl")
     train(config(inputs, tmp_path, max_steps=before.step + 4, data=both, decay_fraction=0.01))

@@ -88,14 +88,16 @@ def city_record(number: int) -> dict[str, object]:
 
 def write_file(path: Path, n_conversations: int, *, first: int = 0) -> Path:
     numbers = range(first, first + n_conversations)
-    path.write_text("".join(json.dumps(record(number)) + "\n" for number in numbers))
+    path.write_text(
+        "".join(json.dumps(record(number)) + "\n" for number in numbers), encoding="utf-8"
+    )
     return path
 
 
 def conversations(folder: Path, n_conversations: int = 40) -> list[Conversation]:
     path = folder / "conversations.jsonl"
     records = [make(number) for number in range(n_conversations) for make in (record, city_record)]
-    path.write_text("".join(json.dumps(item) + "\n" for item in records))
+    path.write_text("".join(json.dumps(item) + "\n" for item in records), encoding="utf-8")
     return ConversationStore([path])[:]
 
 

@@ -27,7 +27,7 @@ async def open_backends(settings: GatewaySettings) -> AsyncIterator[Backends]:
     """Connect to the services."""
     async with AsyncExitStack() as stack:
         planner, retriever, toolenv = [
-            await stack.enter_async_context(httpx.AsyncClient(base_url=url))
+            await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False))
             for url in (settings.planner_url, settings.retriever_url, settings.toolenv_url)
         ]
         yield Backends(

@@ -25,5 +25,5 @@ async def open_evaluator(
     socket = settings.planner_socket
     transport = httpx.AsyncHTTPTransport(uds=str(socket)) if socket else None
     base_url = "http://planner" if socket else settings.planner_url
-    async with httpx.AsyncClient(base_url=base_url, transport=transport) as http:
+    async with httpx.AsyncClient(base_url=base_url, transport=transport, trust_env=False) as http:
         yield EvaluatorService(planner=HttpPlanner(http), results=open_results(shared))

@@ -12,8 +12,9 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.contracts.context import (
     DEADLINE_HEADER,
@@ -33,6 +34,7 @@ from services.contracts.ids import RequestId
 
 MAX_BODY_BYTES = 1 << 20
 _MAX_REQUEST_S = 86_400.0  # a day: the longest deadline a caller may ask for
+_SCOPE_KEY = "toolwright.request_id"
 _BODY_TIMEOUT_S = 30.0  # a client that stops sending must not hold a task for ever
 
 S = TypeVar("S")
@@ -55,12 +57,25 @@ class ContextMiddleware:
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
         }
-        request_id = RequestId(headers.get(REQUEST_ID_HEADER.lower(), "")[:100] or uuid.uuid4().hex)
+        request_id = _accepted_id(headers.get(REQUEST_ID_HEADER.lower(), ""))
+        scope[_SCOPE_KEY] = request_id  # a crash is handled outside this middleware
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
         with (
             request_scope(request_id),
             deadline_in(_seconds_left(headers.get(DEADLINE_HEADER.lower()))),
         ):
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_with_id)
+
+
+def _accepted_id(header: str) -> RequestId:
+    """The caller's id if it is short and plain, else one of our own: ids go into logs."""
+    is_plain = 0 < len(header) <= 100 and header.isascii() and header.isprintable()
+    return RequestId(header if is_plain else uuid.uuid4().hex)
 
 
 def _seconds_left(header: str | None) -> float:
@@ -190,8 +205,10 @@ def _add_error_handlers(app: FastAPI) -> None:
         return problem_response(problem)
 
     @app.exception_handler(Exception)
-    async def on_defect(_: Request, exc: Exception) -> Response:
-        log.error("request_crashed", exc_info=exc)
-        return problem_response(
-            Internal("an internal error; the log has it under this request id").to_problem()
-        )
+    async def on_defect(request: Request, exc: Exception) -> Response:
+        request_id = str(request.scope.get(_SCOPE_KEY))
+        log.error("request_crashed", exc_info=exc, request_id=request_id)
+        detail = f"an internal error; the log has it under request id {request_id}"
+        response = problem_response(Internal(detail).to_problem())
+        response.headers[REQUEST_ID_HEADER] = request_id
+        return response

@@ -1,8 +1,9 @@
 """Base of every service's settings, and the ones that all share (decision 8)."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import SecretStr
+from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -21,6 +22,14 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
 
+def _unset_when_empty(value: object) -> object:
+    """An empty variable is how compose files and shells write "not set"."""
+    return None if value == "" else value
+
+
+_Optional = BeforeValidator(_unset_when_empty)
+
+
 class SharedSettings(ServiceSettings):
     """Settings that several services share, without a prefix."""
 
@@ -28,13 +37,13 @@ class SharedSettings(ServiceSettings):
     """Folder of everything that is written: index, redis, runs, sandbox, results."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     """Broker of the evaluation queue."""
-    qdrant_url: str | None = None
+    qdrant_url: Annotated[str | None, _Optional] = None
     """Qdrant server; `None` keeps the index in an embedded shard under the home folder."""
-    llm_base_url: str | None = None
+    llm_base_url: Annotated[str | None, _Optional] = None
     """OpenAI-compatible server, e.g. `http://vllm:8000/v1`; `None` serves the bundled model."""
-    llm_model: str | None = None
+    llm_model: Annotated[str | None, _Optional] = None
     """Model name asked of that server."""
-    llm_api_key: SecretStr | None = None
+    llm_api_key: Annotated[SecretStr | None, _Optional] = None
     """Key for that server."""
     log_level: str = "INFO"
     """Least severe level that is written: DEBUG, INFO, WARNING, ERROR."""

@@ -12,15 +12,24 @@ from services.llm.engines.grammar import SpanText
 
 _MAX_SOURCE_CHARS = 8_192  # of the newest texts: 2,000 to 4,000 tokens, a small model's context
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
+_NO_START = frozenset(
+    "{}[]():;,.!?'\""
+)  # no value begins with one: fewer wrong spans to choose from
 _SEPARATOR = b"\x00"  # no escaped text contains it, so no span reaches from one text into the next
 
 
 def source_texts(messages: Sequence[Message]) -> list[str]:
-    """Texts of users and tools, newest first, within a bound; of JSON, the values."""
+    """The instruction and the results of tools, newest first, within a bound; of JSON, the values.
+
+    The instruction is the first user message: later ones are the planner's lists of what was tried.
+    What a failed call answered is left out too: it holds no value that a right call would copy.
+    """
     texts: list[str] = []
     budget = _MAX_SOURCE_CHARS
-    for message in reversed(messages):
-        if message.role not in ("user", "tool") or not message.content:
+    users = [index for index, message in enumerate(messages) if message.role == "user"]
+    for index, message in reversed(list(enumerate(messages))):
+        is_source = message.role == "tool" or index in users[:1]
+        if not is_source or not message.content or _is_failure(message):
             continue
         found = [message.content] if message.role == "user" else _values(message.content)
         for text in map(str.strip, found):
@@ -28,6 +37,12 @@ def source_texts(messages: Sequence[Message]) -> list[str]:
                 texts.append(text[:budget].rstrip())
                 budget -= len(text)
     return list(dict.fromkeys(texts))
+
+
+def _is_failure(message: Message) -> bool:
+    """Whether a tool's answer is ToolBench's `{"error", "response"}` with an error."""
+    answer = _parse(message.content or "") if message.role == "tool" else None
+    return isinstance(answer, dict) and bool(answer.get("error"))
 
 
 def _values(content: str) -> list[str]:
@@ -96,7 +111,7 @@ def _append(
         is_edge = not (before.isalnum() and char.isalnum())
         if is_edge and not before.isspace():
             ends.append(len(data))
-        if is_edge and not char.isspace():
+        if is_edge and not char.isspace() and char not in _NO_START:
             starts.append(len(data))
         data += _escaped(char, ensure_ascii=ensure_ascii)
         before = char

@@ -111,6 +111,7 @@ def export_model(
     token_ids = {token: known[token] for token in (BEGIN, END, PADDING)}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(llama_weights(weights), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # written private; a container's user reads it
     _write_json(folder / "config.json", llama_config(shape, token_ids=token_ids))
     _write_json(
         folder / "generation_config.json",

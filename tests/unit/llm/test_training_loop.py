@@ -51,7 +51,7 @@ def logged(output: Path, event: str) -> list[dict]:
 def test_the_loss_falls_and_the_report_counts(inputs, tmp_path):
     report = train(config(inputs, tmp_path, max_steps=25, induction_fraction=0.0))
     losses = [entry["data_loss"] for entry in logged(tmp_path, "step")]
-    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     assert (report.n_steps, report.n_conversations) == (25, 60)
     assert report.n_tokens == logged(tmp_path, "step")[-1]["n_tokens"]
 

@@ -106,7 +106,9 @@ def _toolenv_settings(options: HostOptions) -> ToolEnvSettings:
 def _llm_settings(shared: SharedSettings) -> LlmSettings:
     if shared.llm_base_url is not None:
         return LlmSettings()
-    return LlmSettings(model_path=bundled_model(), threads=EmbeddedSettings().model_threads)
+    settings = EmbeddedSettings()
+    path = settings.model_path or bundled_model()
+    return LlmSettings(model_path=path, threads=settings.model_threads)
 
 
 @asynccontextmanager

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, SecretStr
+from platformdirs import user_data_path
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 def default_home() -> Path:
     """`toolwright` in the XDG data folder of the user."""
-    return Path.home() / ".local" / "share" / "toolwright"
+    return user_data_path("toolwright")
 
 
 class ServiceSettings(BaseSettings):
@@ -33,7 +34,7 @@ _Optional = BeforeValidator(_unset_when_empty)
 class SharedSettings(ServiceSettings):
     """Settings that several services share, without a prefix."""
 
-    toolwright_home: Path = default_home()
+    toolwright_home: Path = Field(default_factory=default_home)
     """Folder of everything that is written: index, redis, runs, sandbox, results."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     """Broker of the evaluation queue."""

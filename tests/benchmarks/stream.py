@@ -1,4 +1,4 @@
-"""Latency and throughput of `/stream` on the embedded system, one run after another against at once.
+"""Latency and throughput of `/stream` on the embedded system: one by one against all at once.
 
     python tests/benchmarks/stream.py [--runs 20] [--url URL]
 
@@ -87,7 +87,8 @@ def main() -> None:
         figures = asyncio.run(measure(url, options.runs)) | {"ready_s": ready_s}
     machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     print(
-        f"goals: first line < 50 ms, retrieval end <= 300 ms, at once <= 0.7 x {options.runs} single runs"
+        "goals: first line < 50 ms, retrieval end <= 300 ms, "
+        f"at once <= 0.7 x {options.runs} single runs"
     )
     print(json.dumps({"bench": "stream", "figures": figures, "machine": machine}))
 

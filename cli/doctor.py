@@ -67,12 +67,12 @@ def _redis() -> Finding:
 
 
 def _model() -> Finding:
-    from infra.embedded.assets import bundled_model
+    from infra.embedded.assets import local_model
 
     shared = SharedSettings()
     if shared.llm_base_url is not None:
         return Finding("model", True, f"{shared.llm_model} at {shared.llm_base_url}")
-    return Finding("model", True, f"{bundled_model().name}, the bundled demonstration model")
+    return Finding("model", True, f"{local_model().name}, a local model in this process")
 
 
 def _sandbox() -> Finding:

@@ -1,18 +1,21 @@
-"""`python -m gateway`: serves the gateway with its services elsewhere."""
+"""`python -m gateway`: serve over HTTP."""
 
-import argparse
+import sys
 
-import uvicorn
+from gateway.app import build_app
+from gateway.settings import GatewaySettings
+from services.kit.serve import serve
 
 
-def main() -> None:
-    """Parse the command line and serve until interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m gateway", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=5000, help="port to listen on")
-    args = parser.parse_args()
-    uvicorn.run("gateway.app:create", factory=True, host=args.host, port=args.port)
+def main() -> int:
+    """See `services.kit.serve.serve`."""
+    return serve(
+        module="gateway",
+        description="Serves the page, ToolBench's /stream and the API; its services run elsewhere.",
+        settings_class=GatewaySettings,
+        build_app=lambda settings, _: build_app(settings),
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

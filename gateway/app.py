@@ -16,8 +16,6 @@ from gateway.settings import GatewaySettings
 from gateway.state import GatewayState
 from services.contracts.errors import Unavailable
 from services.kit.app import create_app
-from services.kit.logging import configure_logging
-from services.kit.settings import SharedSettings
 
 
 def build_app(
@@ -57,9 +55,3 @@ def build_app(
 async def _check_ready(state: GatewayState) -> None:
     if await state.backends.retriever.status() is None:
         raise Unavailable("the retriever has no index yet; `toolwright index build` makes one")
-
-
-def create() -> FastAPI:
-    """Return the application for an ASGI server, configured by the environment."""
-    configure_logging(SharedSettings().log_level)
-    return build_app(GatewaySettings())

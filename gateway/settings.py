@@ -3,14 +3,16 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.kit.settings import ServiceSettings
+from services.kit.settings import ServedSettings
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(ServedSettings):
     """See `ServiceSettings`."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, extra="ignore")
 
+    port: int = Field(default=5000, ge=0, le=65535)
+    """TCP port; 0 takes a free one."""
     planner_url: str = "http://planner:8000"
     """Base URL of the planner."""
     retriever_url: str = "http://retriever:8000"

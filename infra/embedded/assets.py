@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from infra.embedded.settings import EmbeddedSettings
 from services.contracts.errors import FailedPrecondition
 
 _DATA = Path(__file__).resolve().parents[2] / "data"
@@ -24,6 +25,11 @@ def bundled_tools() -> Path:
 def bundled_instructions() -> Path:
     """Folder of the bundled query files, intents and vocabularies."""
     return _existing(_DATA / "instructions", "the folder of bundled instructions")
+
+
+def local_model() -> Path:
+    """Folder of the model that this process serves itself: the one set, else the bundled one."""
+    return EmbeddedSettings().model_path or bundled_model()
 
 
 def bundled_model() -> Path:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from infra.embedded.assets import bundled_instructions, bundled_model
+from infra.embedded.assets import bundled_instructions, local_model
 from infra.embedded.host import open_queue, open_system
 from services.contracts.errors import DeadlineExceeded, InvalidArgument
 from services.contracts.evaluator import Report, Sample, SampleResult
@@ -54,7 +54,7 @@ def campaign_name(set_name: str, shared: SharedSettings, constrain: str) -> str:
     if shared.llm_base_url is not None:
         identity = f"{shared.llm_base_url} {shared.llm_model}".encode()
     else:
-        identity = (bundled_model() / "model.safetensors").read_bytes() + constrain.encode()
+        identity = (local_model() / "model.safetensors").read_bytes() + constrain.encode()
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(set_name).stem).strip("-")[:60] or "set"
     return f"{stem}-{hashlib.sha256(identity).hexdigest()[:10]}"
 

@@ -12,7 +12,7 @@ from gateway.app import build_app as build_gateway
 from gateway.backends import Backends
 from gateway.bootstrap import limits_of
 from gateway.settings import GatewaySettings
-from infra.embedded.assets import bundled_model, bundled_tools
+from infra.embedded.assets import bundled_tools, local_model
 from infra.embedded.processes import celery_worker, private_redis
 from infra.embedded.server import serve_port, serve_socket
 from infra.embedded.settings import EmbeddedSettings
@@ -106,9 +106,7 @@ def _toolenv_settings(options: HostOptions) -> ToolEnvSettings:
 def _llm_settings(shared: SharedSettings) -> LlmSettings:
     if shared.llm_base_url is not None:
         return LlmSettings()
-    settings = EmbeddedSettings()
-    path = settings.model_path or bundled_model()
-    return LlmSettings(model_path=path, threads=settings.model_threads)
+    return LlmSettings(model_path=local_model(), threads=EmbeddedSettings().model_threads)
 
 
 @asynccontextmanager

@@ -1,18 +1,21 @@
-"""`python -m services.evaluator`: serves the evaluator over HTTP."""
+"""`python -m services.evaluator`: serve over HTTP."""
 
-import argparse
+import sys
 
-import uvicorn
+from services.evaluator.app import build_app
+from services.evaluator.settings import EvaluatorSettings
+from services.kit.serve import serve
 
 
-def main() -> None:
-    """Parse the command line and serve until interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m services.evaluator", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
-    args = parser.parse_args()
-    uvicorn.run("services.evaluator.app:create", factory=True, host=args.host, port=args.port)
+def main() -> int:
+    """See `services.kit.serve.serve`."""
+    return serve(
+        module="services.evaluator",
+        description="Solves and judges samples, and reports pass rates.",
+        settings_class=EvaluatorSettings,
+        build_app=build_app,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,7 +6,6 @@ from services.evaluator.bootstrap import open_evaluator
 from services.evaluator.routes import router
 from services.evaluator.settings import EvaluatorSettings
 from services.kit.app import create_app
-from services.kit.logging import configure_logging
 from services.kit.settings import SharedSettings
 
 
@@ -17,10 +16,3 @@ def build_app(settings: EvaluatorSettings, shared: SharedSettings) -> FastAPI:
         routers=(router,),
         open_service=lambda: open_evaluator(settings, shared),
     )
-
-
-def create() -> FastAPI:
-    """Return the app for an ASGI server, configured by the environment."""
-    shared = SharedSettings()
-    configure_logging(shared.log_level)
-    return build_app(EvaluatorSettings(), shared)

@@ -5,14 +5,16 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.kit.settings import ServiceSettings
+from services.kit.settings import ServedSettings
 
 
-class EvaluatorSettings(ServiceSettings):
+class EvaluatorSettings(ServedSettings):
     """Read from `EVALUATOR_*`; home folder and Redis come from `SharedSettings`."""
 
     model_config = SettingsConfigDict(env_prefix="EVALUATOR_", frozen=True, extra="ignore")
 
+    port: int = Field(default=8005, ge=0, le=65535)
+    """TCP port; 0 takes a free one."""
     planner_url: str = "http://planner:8000"
     """Base URL of the planner."""
     planner_socket: Path | None = None

@@ -23,6 +23,15 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
 
+class ServedSettings(ServiceSettings):
+    """Settings of a service that listens."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """TCP port; 0 takes a free one."""
+
+
 def _unset_when_empty(value: object) -> object:
     """An empty variable is how compose files and shells write "not set"."""
     return None if value == "" else value

@@ -6,17 +6,15 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.kit.settings import ServiceSettings
+from services.kit.settings import ServedSettings
 from services.llm.engines.constraint import Constrain
 
 
-class LlmSettings(ServiceSettings):
+class LlmSettings(ServedSettings):
     """Read from `LLM_*`; the server's address, model and key come from `SharedSettings`."""
 
     model_config = SettingsConfigDict(env_prefix="LLM_", frozen=True, extra="ignore")
 
-    host: str = "127.0.0.1"
-    """Address to listen on."""
     port: int = Field(default=8004, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
     engine: Literal["auto", "transformers", "openai"] = "auto"

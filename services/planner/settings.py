@@ -3,16 +3,14 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.kit.settings import ServiceSettings
+from services.kit.settings import ServedSettings
 
 
-class PlannerSettings(ServiceSettings):
+class PlannerSettings(ServedSettings):
     """Read from `PLANNER_*`."""
 
     model_config = SettingsConfigDict(env_prefix="PLANNER_", frozen=True, extra="ignore")
 
-    host: str = "127.0.0.1"
-    """Address to listen on."""
     port: int = Field(default=8003, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
     llm_url: str = "http://127.0.0.1:8004"

@@ -1,18 +1,21 @@
-"""`python -m services.retriever`: serves the retriever over HTTP."""
+"""`python -m services.retriever`: serve over HTTP."""
 
-import argparse
+import sys
 
-import uvicorn
+from services.kit.serve import serve
+from services.retriever.app import build_app
+from services.retriever.settings import RetrieverSettings
 
 
-def main() -> None:
-    """Parse the command line and serve until interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m services.retriever", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
-    options = parser.parse_args()
-    uvicorn.run("services.retriever.app:create", factory=True, host=options.host, port=options.port)
+def main() -> int:
+    """See `services.kit.serve.serve`."""
+    return serve(
+        module="services.retriever",
+        description="Ranks the APIs of the catalogue for a text.",
+        settings_class=RetrieverSettings,
+        build_app=build_app,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

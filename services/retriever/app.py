@@ -5,19 +5,11 @@ from functools import partial
 from fastapi import FastAPI
 
 from services.kit.app import create_app
-from services.kit.logging import configure_logging
 from services.kit.settings import SharedSettings
 from services.retriever.bootstrap import open_retriever
 from services.retriever.routes import create_router
 from services.retriever.service import RetrieverService
 from services.retriever.settings import RetrieverSettings
-
-
-def create() -> FastAPI:
-    """Return the application for an ASGI server, configured by the environment."""
-    shared = SharedSettings()
-    configure_logging(shared.log_level)
-    return build_app(RetrieverSettings(), shared)
 
 
 def build_app(settings: RetrieverSettings, shared: SharedSettings) -> FastAPI:

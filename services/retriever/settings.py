@@ -3,16 +3,18 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.kit.settings import ServiceSettings
+from services.kit.settings import ServedSettings
 from services.retriever.corpus import TextTemplate
 from services.retriever.embedder import BUNDLED_ENCODER
 
 
-class RetrieverSettings(ServiceSettings):
+class RetrieverSettings(ServedSettings):
     """See the module; the home folder and the Qdrant server are shared settings."""
 
     model_config = SettingsConfigDict(env_prefix="RETRIEVER_")
 
+    port: int = Field(default=8001, ge=0, le=65535)
+    """TCP port; 0 takes a free one."""
     encoder: str = BUNDLED_ENCODER
     """`bundled` (MiniLM from its package), or a folder in sentence-transformers' layout."""
     text_template: TextTemplate = TextTemplate.TOOLBENCH

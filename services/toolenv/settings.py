@@ -6,17 +6,15 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from services.kit.settings import ServiceSettings
+from services.kit.settings import ServedSettings
 from services.toolenv.chain import ExecutorName
 
 
-class ToolEnvSettings(ServiceSettings):
+class ToolEnvSettings(ServedSettings):
     """Read from `TOOLENV_*`; the folder for files comes from `SharedSettings`."""
 
     model_config = SettingsConfigDict(env_prefix="TOOLENV_", frozen=True, extra="ignore")
 
-    host: str = "127.0.0.1"
-    """Address to listen on."""
     port: int = Field(default=8002, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
     tools_roots: Annotated[tuple[Path, ...], NoDecode] = (Path("data/toolenv/tools"),)

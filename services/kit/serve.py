@@ -1,0 +1,55 @@
+"""The command line that every service's `__main__` shares."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+
+from services.kit.logging import configure_logging
+from services.kit.settings import ServedSettings, SharedSettings
+
+BAD_SETTINGS = 2
+
+
+S = TypeVar("S", bound=ServedSettings)
+
+
+def serve(
+    *,
+    module: str,
+    description: str,
+    settings_class: type[S],
+    build_app: Callable[[S, SharedSettings], FastAPI],
+) -> int:
+    """Parse the command line, read the settings and serve until interrupted.
+
+    Args:
+        module: What follows `python -m`.
+        description: What the service does, for `--help`.
+        settings_class: Read from the environment; `--host` and `--port` come before it.
+        build_app: Makes the application.
+
+    Returns:
+        Exit status: 2 when a setting is wrong, which is named without its value. When the service
+        cannot start, uvicorn logs the cause and exits with status 3.
+    """
+    prefix = settings_class.model_config.get("env_prefix", "")
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("--host", help=f"address to listen on ({prefix}HOST)")
+    parser.add_argument("--port", type=int, help=f"TCP port, 0 takes a free one ({prefix}PORT)")
+    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    try:
+        settings, shared = settings_class(**given), SharedSettings()
+    except ValidationError as exc:
+        for error in exc.errors(include_url=False, include_input=False):  # it may be a secret
+            where = ".".join(str(part) for part in error["loc"]) or "all together"
+            sys.stderr.write(f"{module}: {exc.title}, {where}: {error['msg']}\n")
+        return BAD_SETTINGS
+    configure_logging(shared.log_level)
+    app = build_app(settings, shared)
+    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False)
+    return 0

@@ -3,8 +3,10 @@
 import sys
 
 import typer
+from pydantic import ValidationError
 
 from cli import ask, data, doctor, evaluate, index, retrieve, solve, tools, train, up
+from cli.session import explain
 from services.contracts.errors import InvalidArgument, NotFound, ServiceError
 
 app = typer.Typer(
@@ -28,12 +30,15 @@ _BAD_INPUT = 2
 
 
 def main() -> None:
-    """Run the command line; a `ServiceError` becomes one line on stderr and a status."""
+    """Run the command line; what a user can mend becomes one line on stderr and a status."""
     try:
         app()
     except ServiceError as exc:
         print(f"error: {exc.detail}", file=sys.stderr)
         sys.exit(_BAD_INPUT if isinstance(exc, InvalidArgument | NotFound) else 1)
+    except ValidationError as exc:
+        print(f"error: {explain(exc)}", file=sys.stderr)
+        sys.exit(_BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(130)
 

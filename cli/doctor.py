@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
-from cli.session import CliSettings
+from cli.session import CliSettings, explain
 from services.contracts.errors import ServiceError
 from services.kit.logging import configure_logging
 from services.kit.settings import SharedSettings
@@ -41,10 +42,15 @@ def doctor() -> None:
 
 
 def _guarded(check: Callable[[], Finding]) -> Finding:
+    name = check.__name__.strip("_")
     try:
         return check()
     except ServiceError as exc:
-        return Finding(check.__name__.strip("_"), False, exc.detail)
+        return Finding(name, False, exc.detail)
+    except ValidationError as exc:
+        return Finding(name, False, explain(exc))
+    except OSError as exc:
+        return Finding(name, False, str(exc))
 
 
 def _platform() -> Finding:

@@ -1,16 +1,21 @@
 """Connects a command to a system: the running gateway, or an embedded one of its own."""
 
+import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
+from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from services.contracts.clients.http import decode_error
+from services.contracts.errors import DeadlineExceeded, InvalidArgument, Unavailable
 from services.kit.settings import ServiceSettings
 
 _PROBE_TIMEOUT_S = 2.0
 _SILENCE_S = 600.0  # the longest pause within a stream: one model call
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class CliSettings(ServiceSettings):
@@ -24,16 +29,35 @@ class CliSettings(ServiceSettings):
 
 @asynccontextmanager
 async def connect() -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the running gateway, else of an embedded system started for this command."""
+    """A client of the running gateway, else of an embedded system started for this command.
+
+    Raises:
+        InvalidArgument: `TOOLWRIGHT_URL` is no URL.
+        Unavailable: The connection broke within the block.
+        DeadlineExceeded: The gateway fell silent within the block.
+    """
+    try:
+        async with _connected() as client:
+            yield client
+    except httpx.TimeoutException as exc:
+        raise DeadlineExceeded(f"the gateway was silent for {_SILENCE_S:.0f} s") from exc
+    except httpx.TransportError as exc:
+        raise Unavailable(f"the gateway broke off: {type(exc).__name__}: {exc}") from exc
+
+
+@asynccontextmanager
+async def _connected() -> AsyncIterator[httpx.AsyncClient]:
     url = CliSettings().url
     if await _answers(url):
-        async with httpx.AsyncClient(base_url=url, timeout=_SILENCE_S) as client:
+        async with _client(url, timeout_s=_SILENCE_S) as client:
             yield client
         return
+    began = time.monotonic()
     # Heavy packages are imported only by a command that hosts the system itself.
     from infra.embedded.host import serve_temporarily
 
     async with serve_temporarily() as socket:
+        print(f"Toolwright is ready after {time.monotonic() - began:.1f} s", file=sys.stderr)
         transport = httpx.AsyncHTTPTransport(uds=str(socket))
         async with httpx.AsyncClient(
             base_url="http://embedded", transport=transport, timeout=_SILENCE_S
@@ -41,14 +65,30 @@ async def connect() -> AsyncIterator[httpx.AsyncClient]:
             yield client
 
 
+def _client(url: str, *, timeout_s: float) -> httpx.AsyncClient:
+    try:
+        host = httpx.URL(url).host
+    except httpx.InvalidURL as exc:
+        raise InvalidArgument(f"TOOLWRIGHT_URL={url!r} is no URL: {exc}") from exc
+    # A proxy of the environment is for hosts outside; instructions for this one are not its.
+    return httpx.AsyncClient(base_url=url, timeout=timeout_s, trust_env=host not in _LOOPBACK)
+
+
 async def _answers(url: str) -> bool:
     """Whether a Toolwright gateway serves there."""
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=_PROBE_TIMEOUT_S) as client:
+        async with _client(url, timeout_s=_PROBE_TIMEOUT_S) as client:
             response = await client.get("/methods")
     except httpx.HTTPError:
         return False
     return response.is_success and "methods" in response.text
+
+
+def explain(exc: ValidationError) -> str:
+    """The first thing that is wrong, in one line and without the value: it may be a secret."""
+    first = exc.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "all together"
+    return f"{exc.title}, {where}: {first['msg']}"
 
 
 async def checked(response: httpx.Response) -> httpx.Response:

@@ -30,7 +30,7 @@ def bundled(
     from services.llm.training.config import TrainingConfig, TrainingError  # heavy: torch
     from services.llm.training.corpus import ConversationStore
     from services.llm.training.export import export_model
-    from services.llm.training.loop import train
+    from services.llm.training.loop import newest_weights, train
     from services.llm.training.tokenizer import save_tokenizer, train_tokenizer
     from services.llm.training.vocabulary import tokenizer_texts
 
@@ -51,7 +51,7 @@ def bundled(
         )
         report = train(config)
         export_model(
-            output / "checkpoint.pt", tokenizer=tokenizer, folder=output / "model", scores={}
+            newest_weights(output), tokenizer=tokenizer, folder=output / "model", scores={}
         )
     except TrainingError as exc:
         raise InvalidArgument(str(exc)) from exc

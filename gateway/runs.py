@@ -3,15 +3,28 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
+from typing import Annotated
 
+from pydantic import AfterValidator, Field
 from starlette.types import Receive, Scope, Send
 
 from gateway.backends import Backends
 from services.contracts.errors import ResourceExhausted
 from services.contracts.planner import PlanEvent, SolveRequest
+from services.contracts.retriever import MAX_TEXT_CHARS
 from services.kit.streaming import NdjsonResponse
 
 _READING_S = 60.0  # a client may read on after the run's own deadline, but not for ever
+
+
+def _with_text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("text is empty; send the instruction to solve")
+    return text
+
+
+InstructionText = Annotated[str, Field(max_length=MAX_TEXT_CHARS), AfterValidator(_with_text)]
+"""What a client asks, in every protocol."""
 
 
 class RunPool:

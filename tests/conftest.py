@@ -4,11 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Two busy cores: OpenMP threads of several processes would spin against each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# A busy machine is no failure; endless examples end at the test's own timeout.
+settings.register_profile("toolwright", deadline=None)
+settings.load_profile("toolwright")
 
 
 @pytest.fixture

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
-from pydantic import Field, TypeAdapter, field_validator
+from pydantic import Field, TypeAdapter
 
 from gateway.openapi import json_body
-from gateway.runs import RunResponse
+from gateway.runs import InstructionText, RunResponse
 from gateway.state import GatewayState, state_of
 from services.contracts.apis import ApiRef
 from services.contracts.base import WireModel
 from services.contracts.errors import InvalidArgument
 from services.contracts.methods import DEFAULT_METHOD, parse_method
 from services.contracts.planner import SolveRequest
-from services.contracts.retriever import MAX_TEXT_CHARS, MAX_TOP_K
+from services.contracts.retriever import MAX_TOP_K
 from services.kit.app import parse_body
 from services.kit.streaming import model_lines
 
@@ -23,19 +23,12 @@ router = APIRouter(tags=["runs"])
 class RunRequest(WireModel):
     """An instruction to solve within the gateway's limits."""
 
-    text: str = Field(max_length=MAX_TEXT_CHARS)
+    text: InstructionText
     top_k: int = Field(default=5, ge=1, le=MAX_TOP_K)
     method: str = DEFAULT_METHOD
     apis: tuple[ApiRef, ...] | None = Field(default=None, min_length=1, max_length=MAX_TOP_K)
     """The action space; `None` lets the retriever choose."""
     seed: int = 0
-
-    @field_validator("text")
-    @classmethod
-    def _has_text(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("text is empty; send the instruction to solve")
-        return text
 
 
 _BODY = TypeAdapter(RunRequest)

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import structlog
 from fastapi import APIRouter, Request
-from pydantic import Field, TypeAdapter, field_validator
+from pydantic import Field, TypeAdapter
 
 from gateway.events.toolbench import (
     ToolBenchTranslator,
@@ -14,13 +14,13 @@ from gateway.events.toolbench import (
     retrieval_started,
 )
 from gateway.openapi import json_body
-from gateway.runs import RunResponse
+from gateway.runs import InstructionText, RunResponse
 from gateway.state import GatewayState, state_of
 from services.contracts.base import ForeignModel
 from services.contracts.errors import Internal, ServiceError
 from services.contracts.methods import DEFAULT_METHOD, OFFERED_METHODS, parse_method
 from services.contracts.planner import RunEnded, SolveRequest
-from services.contracts.retriever import MAX_TEXT_CHARS, MAX_TOP_K
+from services.contracts.retriever import MAX_TOP_K
 from services.kit.app import parse_body
 from services.kit.boundary import attribute_to
 
@@ -31,16 +31,9 @@ log = structlog.get_logger()
 class StreamRequest(ForeignModel):
     """ToolBench's request body; unknown fields are ignored, as its UI may send more."""
 
-    text: str = Field(max_length=MAX_TEXT_CHARS)
+    text: InstructionText
     top_k: int = Field(default=5, ge=1, le=MAX_TOP_K)
     method: str = DEFAULT_METHOD
-
-    @field_validator("text")
-    @classmethod
-    def _has_text(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("text is empty; send the instruction to solve")
-        return text
 
 
 _BODY = TypeAdapter(StreamRequest)

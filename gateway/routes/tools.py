@@ -1,14 +1,14 @@
 """`/v1/tools`: the catalogue, and calling one API by hand."""
 
 from fastapi import APIRouter, Request
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from gateway.openapi import json_body
 from gateway.state import state_of
 from services.contracts.apis import ApiDocument, ApiRef
-from services.contracts.errors import NotFound
+from services.contracts.errors import InvalidArgument, NotFound
 from services.contracts.toolenv import Observation, ToolCall
-from services.kit.app import parse_body
+from services.kit.app import describe_validation, parse_body
 
 router = APIRouter(tags=["tools"])
 _BODY = TypeAdapter(ToolCall)
@@ -23,7 +23,10 @@ async def list_tools(request: Request) -> list[ApiDocument]:
 @router.get("/v1/tools/{category}/{tool}/{api}")
 async def show_tool(request: Request, category: str, tool: str, api: str) -> ApiDocument:
     """One API document."""
-    ref = ApiRef(category=category, tool=tool, api=api)
+    try:
+        ref = ApiRef(category=category, tool=tool, api=api)
+    except ValidationError as exc:
+        raise InvalidArgument(describe_validation(exc)) from exc
     documents = await state_of(request).backends.toolenv.describe([ref])
     if not documents:
         raise NotFound(f"no API {str(ref)!r}; `toolwright tools list` shows what there is")

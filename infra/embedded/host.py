@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -23,8 +23,10 @@ from services.kit.app import create_app
 from services.kit.settings import SharedSettings
 from services.llm.bootstrap import open_llm
 from services.llm.settings import LlmSettings
+from services.planner.bootstrap import options_of
 from services.planner.routes import router as planner_router
-from services.planner.service import PlannerOptions, PlannerService
+from services.planner.service import PlannerService
+from services.planner.settings import PlannerSettings
 from services.retriever.bootstrap import open_retriever
 from services.retriever.settings import RetrieverSettings
 from services.toolenv.bootstrap import open_toolenv
@@ -32,6 +34,7 @@ from services.toolenv.chain import ExecutorName
 from services.toolenv.settings import ToolEnvSettings
 
 _SOCKET_NAME = "planner.sock"
+_MAX_RUNS = 256  # of gateway, worker and batch together; each of them has a lower limit of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +89,7 @@ async def open_system(
             model=model,
             toolenv=toolenv,
             retriever=retriever,
-            options=PlannerOptions(max_runs=256, stream_model=True),
+            options=replace(options_of(PlannerSettings()), max_runs=_MAX_RUNS),
         )
         yield EmbeddedSystem(planner, model, toolenv, retriever, shared)
 

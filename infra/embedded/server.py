@@ -27,15 +27,24 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serve_socket(app: FastAPI, path: Path) -> AsyncIterator[None]:
-    """Serve on a unix socket that only this user can open (mode 0600)."""
+    """Serve on a unix socket that only this user can open (mode 0600).
+
+    Raises:
+        FailedPrecondition: The path cannot be bound; Linux takes 107 bytes at most.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    previous = os.umask(0o177)
     try:
+        # Linux gives the file this mode. A umask would also hit files that other threads make.
+        os.fchmod(listener.fileno(), 0o600)
         listener.bind(str(path))
-    finally:
-        os.umask(previous)
+    except OSError as exc:
+        listener.close()
+        raise FailedPrecondition(
+            f"cannot listen on the socket {str(path)!r} of {len(os.fsencode(path))} bytes: {exc}; "
+            "set TMPDIR to a shorter, writable folder"
+        ) from exc
     try:
         async with _serve(app, listener):
             yield
@@ -77,6 +86,7 @@ async def _serve(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
     finally:
         server.should_exit = True
         await asyncio.wait({task}, timeout=_STOP_S + 5)
+        task.cancel()  # one that hangs must not keep the process
         listener.close()
 
 

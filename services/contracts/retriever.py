@@ -70,5 +70,10 @@ class Retriever(Protocol):
         ...
 
     async def status(self) -> IndexStatus | None:
-        """The index in force, `None` before the first."""
+        """The index in force, `None` before the first.
+
+        Raises:
+            FailedPrecondition: There is one that cannot serve; the detail says why.
+            Unavailable: The store cannot be reached.
+        """
         ...

@@ -6,12 +6,11 @@ so that no evaluated sentence pattern was ever trained on. Intents with `transfe
 APIs that occur in no training file at all.
 """
 
-import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from services.contracts.apis import ApiRef
 from services.contracts.base import WireModel
@@ -19,6 +18,7 @@ from services.contracts.errors import InvalidArgument
 
 Split = Literal["train", "dev", "test", "transfer"]
 Group = Literal["G1", "G2", "G3"]
+T = TypeVar("T")
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -146,6 +146,10 @@ class _IntentFile(WireModel):
     intents: tuple[Intent, ...]
 
 
+_INTENTS = TypeAdapter(_IntentFile)
+_VOCABULARY = TypeAdapter(tuple[str, ...])
+
+
 class IntentLibrary:
     """All intents of a data folder, with the vocabularies their slots draw from."""
 
@@ -158,22 +162,23 @@ class IntentLibrary:
         """Read `<folder>/intents/*.json` and `<folder>/vocabularies/*.json`.
 
         Raises:
-            InvalidArgument: A file is missing or malformed; the detail names file and field.
+            InvalidArgument: There is no intent, or a file is malformed; the detail names file and
+                field.
         """
         files = sorted((folder / "intents").glob("*.json"))
         if not files:
             raise InvalidArgument(f"no intents in {str(folder / 'intents')!r}")
-        intents = [intent for file in files for intent in _read_intents(file)]
+        intents = [intent for file in files for intent in _read_valid(file, _INTENTS).intents]
         vocabularies = {
-            file.stem: tuple(json.loads(file.read_text(encoding="utf-8")))
+            file.stem: _read_valid(file, _VOCABULARY)
             for file in sorted((folder / "vocabularies").glob("*.json"))
         }
         return cls(intents, vocabularies)
 
 
-def _read_intents(file: Path) -> tuple[Intent, ...]:
+def _read_valid(file: Path, content: TypeAdapter[T]) -> T:
     try:
-        return _IntentFile.model_validate_json(file.read_bytes()).intents
+        return content.validate_json(file.read_bytes())
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -2,27 +2,31 @@
 
 import asyncio
 import gzip
+import io
 import json
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import JsonValue
 
 from services.contracts.apis import ApiDocument, ApiRef
+from services.contracts.errors import InvalidArgument
 from services.contracts.llm import FunctionSchema, Message
 from services.contracts.planner import Limits, Planner, RunEnded, SolveRequest
 from services.contracts.retriever import Retriever, RetrieveRequest
 from services.dataset.instructions import Instruction, draw_instructions, offered_apis
-from services.dataset.intents import IntentLibrary, Split
+from services.dataset.intents import IntentLibrary
 from services.dataset.oracle import OracleModel, Turn
 
 Sample = dict[str, JsonValue]
 _METHOD = "DFS_woFilter_w2"
 _LIMITS = Limits(max_depth=24, max_llm_calls=40, deadline_s=60)
 _OFFERED = (3, 7)  # sizes of the action space; a user's top_k is 5 by default
+_MAX_REPETITIONS = 10_000  # in a row: the templates have no further instruction to give
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,8 @@ class TrajectoryConfig:
 
     n_instructions: int
     seed: int
-    split: Split = "train"
+    split: Literal["train", "dev"] = "train"
+    """What is evaluated may not be trained on."""
     concurrency: int = 16
     retrieved_fraction: float = 0.5
     """Fraction of instructions whose distractors are what the retriever really offers."""
@@ -66,11 +71,19 @@ class TrajectoryWriter:
         partial = path.with_name(f".{path.name}.partial")
         partial.parent.mkdir(parents=True, exist_ok=True)
         n_written = 0
-        with gzip.open(partial, "wt", encoding="utf-8", compresslevel=4) as out:
-            async for sample in self.samples(config):
-                out.write(json.dumps(sample) + "\n")
-                n_written += 1
-        partial.replace(path)
+        try:
+            # Without name and time in the gzip header the same conversations are the same bytes.
+            with (
+                partial.open("wb") as raw,
+                gzip.GzipFile("", "wb", compresslevel=4, fileobj=raw, mtime=0) as packed,
+                io.TextIOWrapper(packed, encoding="utf-8") as out,
+            ):
+                async for sample in self.samples(config):
+                    out.write(json.dumps(sample) + "\n")
+                    n_written += 1
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
         return n_written
 
     async def samples(self, config: TrajectoryConfig) -> AsyncIterator[Sample]:
@@ -134,12 +147,23 @@ def held_out_apis(library: IntentLibrary) -> frozenset[ApiRef]:
 
 
 def _without_repetition(instructions: Iterator[Instruction]) -> Iterator[Instruction]:
-    """Drop instructions whose text came before: the oracle knows them by their text."""
+    """Drop instructions whose text came before: the oracle knows them by their text.
+
+    Raises:
+        InvalidArgument: Nothing new has come for long.
+    """
     seen: set[str] = set()
+    repetitions = 0
     for instruction in instructions:
+        repetitions += 1
         if instruction.text not in seen:
             seen.add(instruction.text)
+            repetitions = 0
             yield instruction
+        elif repetitions >= _MAX_REPETITIONS:
+            raise InvalidArgument(
+                f"the templates give only {len(seen)} different instructions; ask for fewer"
+            )
 
 
 def conversations(instruction: Instruction, turns: Sequence[Turn]) -> list[Sample]:

@@ -13,7 +13,7 @@ from services.kit.logging import configure_logging
 from services.kit.settings import ServedSettings, SharedSettings
 
 BAD_SETTINGS = 2
-
+_STOP_S = 8  # for open streams; Docker kills after 10 s, and the service has to close after them
 
 S = TypeVar("S", bound=ServedSettings)
 
@@ -51,5 +51,11 @@ def serve(
         return BAD_SETTINGS
     configure_logging(shared.log_level)
     app = build_app(settings, shared)
-    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        timeout_graceful_shutdown=_STOP_S,
+    )
     return 0

@@ -1,7 +1,7 @@
 """Base of every service's settings, and the ones that all share (decision 8)."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import BeforeValidator, Field, SecretStr
@@ -37,7 +37,14 @@ def _unset_when_empty(value: object) -> object:
     return None if value == "" else value
 
 
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
 _Optional = BeforeValidator(_unset_when_empty)
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
+]
 
 
 class SharedSettings(ServiceSettings):
@@ -55,5 +62,5 @@ class SharedSettings(ServiceSettings):
     """Model name asked of that server."""
     llm_api_key: Annotated[SecretStr | None, _Optional] = None
     """Key for that server."""
-    log_level: str = "INFO"
-    """Least severe level that is written: DEBUG, INFO, WARNING, ERROR."""
+    log_level: LogLevel = "INFO"
+    """Least severe level that is written."""

@@ -104,4 +104,6 @@ class Budget:
             return 0.0
 
     def _deadline_reason(self) -> str:
+        if self.seconds + _ALMOST_S < self._deadline_s:
+            return f"the caller's deadline was reached after {self.seconds:.1f} s"
         return f"deadline_s={self._deadline_s:g} was reached"

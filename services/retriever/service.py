@@ -66,9 +66,7 @@ class RetrieverService:
         self._batch_size = batch_size
         self._index: VectorIndex | None = None
         self._status: IndexStatus | None = None
-        self._refusal: ServiceError = FailedPrecondition(
-            f"no index has been built; run `{REBUILD_COMMAND}`"
-        )
+        self._refusal: ServiceError | None = None
         self._building = asyncio.Lock()
 
     async def start(self) -> None:
@@ -139,12 +137,16 @@ class RetrieverService:
 
     async def status(self) -> IndexStatus | None:
         """See `Retriever.status`."""
+        if self._refusal is not None:
+            raise _again(self._refusal)
         return self._status
 
     def _in_force(self) -> VectorIndex:
-        if self._index is None:
-            raise type(self._refusal)(self._refusal.detail)
-        return self._index
+        if self._index is not None:
+            return self._index
+        if self._refusal is not None:
+            raise _again(self._refusal)
+        raise FailedPrecondition(f"no index has been built; run `{REBUILD_COMMAND}`")
 
     def _mismatch(self, meta: IndexMeta) -> str | None:
         ours, theirs = self._identity(), (meta.encoder_id, meta.text_id)
@@ -181,6 +183,7 @@ class RetrieverService:
     async def _serve(self, index: VectorIndex, *, rebuilt: bool, seconds: float) -> IndexStatus:
         """Swap the index in force; searches begun in the former one end before it closes."""
         former, self._index = self._index, index
+        self._refusal = None
         self._status = self._describe(index.meta, rebuilt=rebuilt, seconds=seconds)
         log.info("index_in_force", **self._status.model_dump())
         if former is not None:
@@ -215,6 +218,11 @@ class RetrieverService:
                 )
                 for i, vector in zip(chosen, vectors, strict=True)
             ]
+
+
+def _again(error: ServiceError) -> ServiceError:
+    """A new error like it: one that is raised twice drags the first call's traceback along."""
+    return type(error)(error.detail)
 
 
 def _tokenise(entries: Sequence[CorpusEntry]) -> tuple[list[list[str]], float]:

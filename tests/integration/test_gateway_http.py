@@ -221,8 +221,8 @@ _REF = {"category": "No", "tool": "such", "api": "thing"}
 @pytest.mark.parametrize(
     ("sent", "named"),
     [
-        (body(method="BFS"), ["'BFS'", "CoT@<n>", "DFS_woFilter_w<n>"]),
-        (body(method="CoT@0"), ["'CoT@0'", "1 to 99"]),
+        (body(method="BFS"), ["'BFS'", "CoT@n", "DFS_woFilter_wN"]),
+        (body(method="CoT@0"), ["'CoT@0'", "1..100"]),
         (body(""), ["text", "empty", "send the instruction"]),
         (body(" \n\t"), ["text", "empty"]),
         (body("x" * 32_769), ["text", "32768"]),
@@ -274,6 +274,12 @@ async def test_an_unknown_api_of_the_catalogue_is_named(http):
     answer = await http.get("/v1/tools/No/such/thing")
     assert answer.status_code == 404
     assert "'No/such/thing'" in answer.json()["detail"]
+
+
+async def test_an_address_longer_than_any_is_refused_with_the_limit(http):
+    answer = await http.get(f"/v1/tools/A/b/{'c' * 600}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_argument")
+    assert "512" in answer.json()["detail"]
 
 
 async def test_an_unknown_path_gets_a_problem_too(http):

@@ -21,7 +21,7 @@ from services.retriever.service import RetrieverService
 from services.retriever.settings import RetrieverSettings
 from tests.fakes.toolbench_documents import load_documents
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.anyio, pytest.mark.measurement, pytest.mark.timeout(1800)]
 
 SETS = ("G1_category", "G1_instruction", "G2_instruction")
 LIMIT = 100

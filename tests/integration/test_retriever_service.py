@@ -100,6 +100,8 @@ async def test_an_index_of_another_encoder_is_refused_by_both_names(tmp_path: Pa
     async with opened(tmp_path, FakeEmbedder("digits@2")) as service:
         with pytest.raises(FailedPrecondition) as refusal:
             await service.retrieve(QUERY)
+        with pytest.raises(FailedPrecondition, match="digits@2"):
+            await service.status()
         assert (await service.index(documents("alpha"))).rebuilt is True
         assert len((await service.retrieve(QUERY)).apis) == 1
     for part in ("letters@1", "digits@2", "toolwright index build"):

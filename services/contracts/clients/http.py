@@ -18,6 +18,7 @@ from services.contracts.errors import (
 )
 
 T = TypeVar("T")
+_LONGEST_STREAM_S = 86_400.0  # a day, the longest deadline that a service accepts
 
 
 def decode_error(response: httpx.Response) -> ServiceError:
@@ -86,8 +87,9 @@ async def stream_lines(
         body: Model sent as JSON.
         timeout_s: Longest silence between two pieces, seconds.
     """
-    wait_s = remaining_s(at_most_s=timeout_s)
-    headers = {"content-type": "application/json", **outgoing_headers(timeout_s=wait_s)}
+    left_s = remaining_s(at_most_s=_LONGEST_STREAM_S)
+    wait_s = min(timeout_s, left_s)
+    headers = {"content-type": "application/json", **outgoing_headers(timeout_s=left_s)}
     content = body.model_dump_json().encode()
     try:
         async with http.stream(

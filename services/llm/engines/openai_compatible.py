@@ -31,7 +31,7 @@ from services.llm.dialects.openai import (
 )
 from services.llm.engines.base import ModelInfo
 from services.llm.engines.openai_errors import error_of, retry_after_s
-from services.llm.engines.sse import sse_data
+from services.llm.engines.sse import sse_data, text_lines
 
 _MAX_REPLY_BYTES = 16 << 20  # far above 32,768 tokens of text, far below the memory of a host
 _PAUSES_S = (0.2, 0.8)  # before the second and the third try: a restart of a proxy, not of a model
@@ -132,7 +132,7 @@ class OpenAICompatibleEngine:
 
             response = await self._retrying(opened)
             finished = False
-            async for data in sse_data(response.aiter_lines()):
+            async for data in sse_data(text_lines(response.aiter_text())):
                 if data == "[DONE]":
                     return
                 chunk = _parse(data.encode())

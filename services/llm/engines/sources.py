@@ -12,9 +12,7 @@ from services.llm.engines.grammar import SpanText
 
 _MAX_SOURCE_CHARS = 8_192  # of the newest texts: 2,000 to 4,000 tokens, a small model's context
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
-_NO_START = frozenset(
-    "{}[]():;,.!?'\""
-)  # no value begins with one: fewer wrong spans to choose from
+_NO_START = frozenset("{}[]():;,.!?")  # no value begins with one: fewer wrong spans
 _SEPARATOR = b"\x00"  # no escaped text contains it, so no span reaches from one text into the next
 
 

@@ -6,6 +6,34 @@ from services.contracts.errors import Unavailable
 
 MAX_EVENT_CHARS = 1 << 20
 """Longest accepted event; a reply piece is a few hundred characters."""
+_MAX_STREAM_CHARS = 64 << 20  # 32,768 tokens in events of a kilobyte each, twice over
+
+
+async def text_lines(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Yield the lines of a text that comes in pieces, without their ends.
+
+    httpx's `aiter_lines` would collect a line without an end until the memory is gone.
+
+    Raises:
+        Unavailable: A line exceeds `MAX_EVENT_CHARS`, or the whole its own limit.
+    """
+    held: list[str] = []
+    held_chars = total = 0
+    async for piece in pieces:
+        total += len(piece)
+        first, *others = piece.split("\n")
+        held.append(first)
+        held_chars += len(first)
+        if held_chars > MAX_EVENT_CHARS or total > _MAX_STREAM_CHARS:
+            raise Unavailable(
+                f"the model server sent a line of more than {MAX_EVENT_CHARS} characters, or more "
+                f"than {_MAX_STREAM_CHARS} in all"
+            )
+        for other in others:
+            yield "".join(held).removesuffix("\r")
+            held, held_chars = [other], len(other)
+    if held_chars:
+        yield "".join(held).removesuffix("\r")
 
 
 async def sse_data(lines: AsyncIterator[str]) -> AsyncIterator[str]:

@@ -7,8 +7,8 @@ them when they are asked for.
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -101,26 +101,29 @@ class TransformersEngine:
 
     async def complete(self, request: ChatRequest) -> Completion:
         """See `ChatModel.complete`."""
-        async for delta in self._deltas(request, wants_text=False):
-            if delta.completion is not None:
-                return delta.completion
+        async with aclosing(self._deltas(request, wants_text=False)) as deltas:
+            async for delta in deltas:
+                if delta.completion is not None:
+                    return delta.completion
         raise AssertionError("a reply ended without its completion")
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[CompletionDelta]:
         """See `ChatModel.stream`."""
-        async for delta in self._deltas(request, wants_text=True):
-            yield delta
+        async with aclosing(self._deltas(request, wants_text=True)) as deltas:
+            async for delta in deltas:
+                yield delta
 
     async def _deltas(
         self, request: ChatRequest, *, wants_text: bool
-    ) -> AsyncIterator[CompletionDelta]:
+    ) -> AsyncGenerator[CompletionDelta, None]:
         deadline = time.monotonic() + remaining_s(at_most_s=self._timeout_s)
         prompt_ids = await asyncio.to_thread(self._prompt_ids, request)
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[CompletionDelta | ServiceError] = asyncio.Queue()
 
         def emit(piece: CompletionDelta | ServiceError) -> None:
-            if not loop.is_closed():
+            # A loop that has closed has nobody waiting, and must not end the model's thread.
+            with suppress(RuntimeError):
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         generation = Generation(

@@ -47,7 +47,7 @@ class TrainingConfig:
         dev_data: Held-out file scored now and then while training; `None` scores nothing.
         copying_circuits: Start from the weights of `circuits`, not from random ones.
         tokens_per_batch: Tokens of one optimiser step, padding included.
-        max_tokens_per_conversation: Longer conversations are left out (and counted).
+        max_tokens_per_conversation: Longer conversations are left out.
         max_steps: Optimiser steps in all; `None` means until the time is up.
         stop_at: Unix seconds by which the run has decayed its learning rate and saved; `None` means
             no such time.

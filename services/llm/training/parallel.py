@@ -1,9 +1,8 @@
 """Gradients of one batch from several threads, each with rows of its own.
 
 Kernels that fork and join hundreds of times a step lose most of their speed when another process
-takes a core (measured
-here: 500 tokens/s against 7,500). Threads that meet once a step do not, and the weights stay
-shared.
+takes a core (measured: 500 tokens/s against 7,500). Threads that meet once a step do not, and the
+weights stay shared.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,7 @@
 """The order in which conversations become batches, given data, seed and position."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 
@@ -38,15 +38,19 @@ class DataStream:
         return islice(self._all(), position, None)
 
     def _all(self) -> Iterator[Batch]:
-        epoch = 0
-        while True:
+        for epoch in count():
             order = np.random.default_rng((self._seed, 2, epoch)).permutation(
                 len(self._conversations)
             )
-            n_before = epoch
+            n_batches = 0
             for start in range(0, len(order), _WINDOW):
-                yield from self._window(order[start : start + _WINDOW].tolist(), epoch)
-            epoch = n_before + 1
+                for batch in self._window(order[start : start + _WINDOW].tolist(), epoch):
+                    n_batches += 1
+                    yield batch
+            if not n_batches:
+                raise TrainingError(
+                    f"every conversation exceeds max_tokens={self._max_tokens}; raise the limit"
+                )
 
     def _window(self, indexes: list[int], epoch: int) -> Iterator[Batch]:
         chosen = [self._augmented(index, epoch) for index in indexes]

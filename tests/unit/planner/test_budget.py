@@ -74,3 +74,10 @@ async def test_nothing_is_begun_after_the_deadline() -> None:
     with pytest.raises(BudgetSpent):
         async with budget.wait():
             pytest.fail("the block must not run")
+
+
+def test_the_callers_deadline_is_not_called_the_runs_own() -> None:
+    with deadline_in(0.0):
+        refusal = Budget(Limits(deadline_s=300)).refusal()
+    assert refusal is not None
+    assert refusal.startswith("the caller's deadline was reached")

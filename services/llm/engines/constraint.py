@@ -24,8 +24,15 @@ from services.llm.engines.grammar import (
     Span,
     Words,
     unite,
+    without,
 )
-from services.llm.engines.sources import json_numbers, number_texts, source_texts, span_text
+from services.llm.engines.sources import (
+    json_numbers,
+    number_texts,
+    source_texts,
+    span_text,
+    tried_calls,
+)
 from services.llm.engines.vocabulary import TokenVocabulary, Trie, ends_alphanumeric
 
 Constrain = OneOf["none", "names", "values"]
@@ -46,7 +53,8 @@ class ReplyGrammar:
 
         Args:
             request: Its tools may be called, its user and tool messages copied from.
-            constrain: `names` fixes function and keys, `values` also where values come from.
+            constrain: `names` fixes function and keys, `values` also where values come from; with
+                either no call is made twice.
         """
         self._end = End()
         texts = source_texts(request.messages) if constrain == "values" else []
@@ -56,19 +64,22 @@ class ReplyGrammar:
         # An answer may name what a result is called: "md5", "pm10".
         named = [message.content or "" for message in request.messages if message.role == "tool"]
         self._answer_numbers = self._numbers | number_texts(named)
+        self._tried = tried_calls(request.messages)
         self.root: Node = Literal(b"Thought: ", Line(self._action(request.tools)))
 
     def _action(self, tools: Sequence[FunctionSchema]) -> Node:
-        options: list[Node] = [
-            Literal(
-                f"Action: {tool.name}\nAction Input: ".encode(),
-                Lazy(lambda tool=tool: self._arguments(tool)),  # type: ignore[misc]
-            )
-            for tool in tools
-            if tool.name != _FINISH
-        ]
+        options = [self._call(tool) for tool in tools if tool.name != _FINISH]
         finish = Literal(f"Action: {_FINISH}\nAction Input: ".encode(), Lazy(self._finish))
         return _any_of(*options, finish)
+
+    def _call(self, tool: FunctionSchema) -> Node | None:
+        """A call that was not made before: the same one would only give the same answer."""
+        tried = self._tried.get(tool.name)
+        arguments = without(self._arguments(tool), tried) if tried else None
+        if tried and arguments is None:
+            return None
+        head = f"Action: {tool.name}\nAction Input: ".encode()
+        return Literal(head, arguments or Lazy(lambda: self._arguments(tool)))
 
     def _finish(self) -> Node:
         closing = Literal(b"}", self._end)

@@ -160,6 +160,50 @@ class Span(Node):
         return groups
 
 
+class Except(Node):
+    """What another state allows, but for some whole texts.
+
+    A text that is the only way on from some point cannot be left out there, so it is left out
+    where there was a choice: make it with `without`, which knows.
+    """
+
+    __slots__ = ("_node", "_texts")
+
+    def __init__(self, node: Node, texts: frozenset[bytes]) -> None:
+        super().__init__()
+        self._node, self._texts = node, texts
+
+    def _step(self, byte: int) -> Node | None:
+        following = self._node.step(byte)
+        if following is None:
+            return None
+        rest = _after(self._texts, byte)
+        return None if b"" in rest else without(following, rest)
+
+
+def without(node: Node, texts: frozenset[bytes]) -> Node | None:
+    """`node` but for whole texts; `None` when nothing else is left. No text is empty."""
+    if not texts:
+        return node
+    return Except(node, texts) if _has_other(node, texts) else None
+
+
+def _has_other(node: Node, texts: frozenset[bytes]) -> bool:
+    """Whether the state allows anything that is none of the texts."""
+    for byte in range(256):
+        following = node.step(byte)
+        if following is None:
+            continue
+        rest = _after(texts, byte)
+        if not rest or (b"" not in rest and _has_other(following, rest)):
+            return True
+    return False
+
+
+def _after(texts: frozenset[bytes], byte: int) -> frozenset[bytes]:
+    return frozenset(text[1:] for text in texts if text[0] == byte)
+
+
 class Line(Node):
     """Free text up to the end of the line, then another state."""
 

@@ -37,6 +37,35 @@ def source_texts(messages: Sequence[Message]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
+def tried_calls(messages: Sequence[Message]) -> dict[str, frozenset[bytes]]:
+    """Arguments of the calls that this conversation has made or lists as tried, by function.
+
+    The planner's list of earlier candidates is a JSON array in a user message after the first.
+    """
+    tried: dict[str, set[bytes]] = {}
+    users = [message for message in messages if message.role == "user"]
+    for message in messages:
+        for call in message.tool_calls:
+            tried.setdefault(call.name, set()).add(call.arguments.encode())
+        if message in users[1:]:
+            for name, arguments in _listed_calls(message.content or ""):
+                tried.setdefault(name, set()).add(arguments.encode())
+    return {name: frozenset(texts - {b""}) for name, texts in tried.items()}
+
+
+def _listed_calls(text: str) -> Iterator[tuple[str, str]]:
+    start = text.find("[")
+    try:
+        listed = json.JSONDecoder().raw_decode(text[start:])[0] if start >= 0 else []
+    except (ValueError, RecursionError):
+        return
+    for candidate in listed:
+        if isinstance(candidate, dict):
+            name, arguments = candidate.get("name"), candidate.get("arguments")
+            if isinstance(name, str) and isinstance(arguments, str):
+                yield name, arguments
+
+
 def _is_failure(message: Message) -> bool:
     """Whether a tool's answer is ToolBench's `{"error", "response"}` with an error."""
     answer = _parse(message.content or "") if message.role == "tool" else None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.contracts.llm import ChatRequest, FunctionSchema, Message
+from services.contracts.llm import ChatRequest, FunctionSchema, Message, MessageToolCall
 from services.llm.dialects.react_text import ReactTextParser
 from services.llm.engines.constraint import Constrain, Cursor, ReplyGrammar
 from services.llm.engines.vocabulary import TokenVocabulary, ends_alphanumeric
@@ -291,3 +291,38 @@ def test_an_answer_may_name_what_a_result_is_called() -> None:
     )
     cursor = cursor_of(convert_request(messages=messages))
     assert rejected_at(answer("The md5 is ee03."), cursor) is None
+
+
+CONVERT = "convert_length_for_unit_converter"
+OTHER_ARGUMENTS = CONVERT_ARGUMENTS.replace("kilometres", "miles")
+
+
+def tried(arguments: str, *, listed: bool) -> tuple[Message, ...]:
+    call = MessageToolCall(id="c", name=CONVERT, arguments=arguments)
+    made = (
+        Message(role="assistant", content="x", tool_calls=(call,)),
+        Message(role="tool", name=CONVERT, tool_call_id="c", content='{"error": "bad"}'),
+    )
+    entry = json.dumps([{"name": CONVERT, "arguments": arguments, "function_output": ""}])
+    told = (Message(role="user", content=f"Choose another: {entry}"),)
+    return (Message(role="user", content=INSTRUCTION), *(told if listed else made))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("constrain", ["names", "values"])
+def test_a_call_is_not_made_twice_and_another_still_is(listed: bool, constrain: Constrain) -> None:
+    request = convert_request(messages=tried(CONVERT_ARGUMENTS, listed=listed))
+    assert rejected_at(reply(CONVERT_ARGUMENTS), cursor_of(request, constrain=constrain))
+    assert rejected_at(reply(OTHER_ARGUMENTS), cursor_of(request, constrain=constrain)) is None
+
+
+def test_a_function_whose_only_call_was_made_is_not_offered_again() -> None:
+    tool = FunctionSchema(name="ping", description="", parameters={"type": "object"})
+    call = MessageToolCall(id="c", name="ping", arguments="{}")
+    messages = (
+        Message(role="user", content=INSTRUCTION),
+        Message(role="assistant", content="x", tool_calls=(call,)),
+        Message(role="tool", name="ping", tool_call_id="c", content="{}"),
+    )
+    request = ChatRequest(messages=messages, tools=(tool,))
+    assert rejected_at(reply("{}", name="ping"), cursor_of(request)) is not None

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -99,10 +100,15 @@ def test_twenty_runs_at_once_finish_with_their_own_answers_and_interleave(system
                 tasks = [group.create_task(run(client, n)) for n in range(AT_ONCE)]
             return [task.result() for task in tasks]
 
-    for number, lines in enumerate(asyncio.run(run_all())):
+    runs = asyncio.run(run_all())
+    for number, lines in enumerate(runs):
         started = next(line for line in lines if line["method_name"] == "on_request_start")
         assert started["user_input"] == texts[number]
         assert lines[-1]["method_name"] in ("on_request_end", "on_request_error")
+    answers = {number: final_answer(lines) for number, lines in enumerate(runs)}
+    given = {number: answer for number, answer in answers.items() if answer is not None}
+    assert len(given) >= AT_ONCE // 2
+    assert all(str(101 + number) in answer for number, answer in given.items())
     spans = [(order.index(n), len(order) - 1 - order[::-1].index(n)) for n in range(AT_ONCE)]
     first_end = min(end for _, end in spans)
     assert sum(start < first_end for start, _ in spans) >= 5
@@ -176,6 +182,21 @@ def test_a_batch_writes_answer_files_and_resumes(
     again = run_command(own_home, "solve", *arguments, "--compat", "none", "--max-llm-calls", "8")
     assert "skipped: 3" in again.stdout
     assert [file.stat().st_mtime_ns for file in files] == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of one's own needs root here")
+@pytest.mark.timeout(300)
+def test_an_instruction_is_answered_without_any_network(environment: dict[str, str]) -> None:
+    own_home = environment | {"TOOLWRIGHT_HOME": environment["TOOLWRIGHT_HOME"] + "-offline"}
+    done = subprocess.run(
+        ["unshare", "--net", *command("ask", "What is the atomic number of iron?")],
+        env=own_home,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "26" in done.stdout
 
 
 def test_a_command_names_what_is_wrong_with_its_input(environment: dict[str, str]) -> None:

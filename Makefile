@@ -12,7 +12,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt infra/setup.sh
 	touch $@
 
 run: setup
-	$(BIN)/toolwright ask "How many miles is it from Paris to Tokyo?"
+	$(BIN)/toolwright ask "In nautical miles, what is the distance between Dallas and Toronto?"
 
 test: setup
 	$(BIN)/python -m pytest

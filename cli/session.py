@@ -11,6 +11,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.contracts.clients.http import decode_error
 from services.contracts.errors import DeadlineExceeded, InvalidArgument, Unavailable
+from services.kit.logging import configure_logging
 from services.kit.settings import ServiceSettings
 
 _PROBE_TIMEOUT_S = 2.0
@@ -52,6 +53,7 @@ async def _connected() -> AsyncIterator[httpx.AsyncClient]:
         async with _client(url, timeout_s=_SILENCE_S) as client:
             yield client
         return
+    configure_logging("WARNING")  # the command's own output is what its user came for
     began = time.monotonic()
     # Heavy packages are imported only by a command that hosts the system itself.
     from infra.embedded.host import serve_temporarily

@@ -2,11 +2,11 @@
 import { RunView, element, showProblem } from "./view.js";
 
 const EXAMPLES = [
-  "How many miles is it from Paris to Tokyo?",
-  "Was City Lights released in a leap year?",
-  "How much is one mole of C2H6 in pounds?",
-  "Is the atomic number of platinum a prime number?",
-  "How many people live in the capital of New Zealand?",
+  "In nautical miles, what is the distance between Dallas and Toronto?",
+  "In what time zone does the capital of Belarus lie?",
+  "How heavy in pounds is a mole of the compound H2SO4, after you convert it from grams?",
+  "When did the film Mad Max come out, and is that number prime?",
+  "Find who wrote the book Kidnapped and count the letters in the name.",
 ];
 const METHOD_NAMES = [
   [/^DFS_woFilter_w(\d+)$/, (n) => `DFSDT, ${n} ${n === "1" ? "branch" : "branches"}`],

@@ -21,7 +21,7 @@ from services.toolenv.settings import ToolEnvSettings
 from tests.e2e.conftest import command
 
 N_INSTRUCTIONS = 10
-SEED = 20_261_121
+SEED = 1
 LEAST_RIGHT = 5  # far below the measured rate: this test finds a broken system, not a weak model
 AT_ONCE = 20
 

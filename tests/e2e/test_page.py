@@ -27,7 +27,7 @@ _ARGS = [
     "--disable-sync",
 ]
 _WAIT_MS = 15_000
-PARIS = "How many miles is it from Paris to Tokyo?"
+EXAMPLE = "In nautical miles, what is the distance between Dallas and Toronto?"
 
 pytestmark = [
     pytest.mark.anyio,
@@ -87,7 +87,7 @@ async def opened(browser: "playwright.Browser") -> AsyncIterator[Opened]:
 
 async def test_a_person_sees_apis_steps_and_answer_live(opened):
     opened.planner.hold(after=7)  # retrieved, asked, three pieces, replied, called
-    await opened.ask(PARIS)
+    await opened.ask(EXAMPLE)
     await expect(opened.find(".api .name").first).to_have_text("find_distance")
     await expect(opened.find(".api .score").first).to_have_text("0.842")
     await expect(opened.find(".step")).to_have_count(1)
@@ -95,7 +95,7 @@ async def test_a_person_sees_apis_steps_and_answer_live(opened):
     await expect(opened.find("#stop")).to_be_visible()
     opened.planner.release()
     await expect(opened.find(".card.answer .words")).to_have_text(
-        "It is about 6,035 miles from Paris to Tokyo."
+        "Dallas and Toronto are 1045.9 nautical miles apart."
     )
     await expect(opened.find(".step")).to_have_count(5)
     await expect(opened.find("#run")).to_be_visible()
@@ -104,14 +104,14 @@ async def test_a_person_sees_apis_steps_and_answer_live(opened):
 
 async def test_a_reply_is_shown_while_it_is_written(opened):
     opened.planner.hold(after=4)
-    await opened.ask(PARIS)
+    await opened.ask(EXAMPLE)
     await expect(opened.find(".text.writing")).to_have_text("The lookup service knows distances ")
     opened.planner.release()
     await expect(opened.find(".text.writing")).to_have_count(0)
 
 
 async def test_a_step_shows_arguments_observation_source_and_latency(opened):
-    await opened.ask(PARIS)
+    await opened.ask(EXAMPLE)
     call = opened.find(".step").nth(2).locator(".call")
     await expect(call.locator(".name")).to_have_text("distance_between_cities")
     await expect(call.locator("dt")).to_have_text(["origin", "destination"])
@@ -122,7 +122,7 @@ async def test_a_step_shows_arguments_observation_source_and_latency(opened):
 
 
 async def test_going_back_is_marked_and_the_tree_is_indented(opened):
-    await opened.ask(PARIS)
+    await opened.ask(EXAMPLE)
     await expect(opened.find(".card.answer")).to_be_visible()
     await expect(opened.find(".turn")).to_have_text("Going back to the start to try another way")
     await expect(opened.find(".step.abandoned .marker")).to_have_text(["1", "2"])
@@ -135,7 +135,7 @@ async def test_going_back_is_marked_and_the_tree_is_indented(opened):
 
 
 async def test_the_totals_end_the_run(opened):
-    await opened.ask(PARIS)
+    await opened.ask(EXAMPLE)
     await expect(opened.find(".totals span")).to_have_text(
         ["5 model calls", "3 tool calls", "3,217 tokens", "2.4 s"]
     )
@@ -158,7 +158,7 @@ async def test_markup_of_models_and_tools_stays_text(opened):
 
 async def test_stop_ends_the_run_here_and_in_the_gateway(opened):
     opened.planner.hold(after=2)
-    await opened.ask(PARIS)
+    await opened.ask(EXAMPLE)
     await expect(opened.find(".step")).to_have_count(1)
     await opened.page.get_by_role("button", name="Stop").click()
     await expect(opened.find("#outcome .title")).to_have_text("Stopped")
@@ -170,7 +170,7 @@ async def test_stop_ends_the_run_here_and_in_the_gateway(opened):
 
 async def test_escape_stops_and_a_new_run_may_follow(opened):
     opened.planner.hold(after=2)
-    await opened.ask(PARIS)
+    await opened.ask(EXAMPLE)
     await expect(opened.find(".step")).to_have_count(1)
     await opened.page.keyboard.press("Escape")
     await expect(opened.find("#outcome .title")).to_have_text("Stopped")
@@ -191,7 +191,7 @@ async def test_shift_and_enter_add_a_line_and_enter_runs(opened):
 
 
 async def test_an_example_runs_with_one_click(opened):
-    await opened.page.get_by_role("button", name=PARIS).click()
+    await opened.page.get_by_role("button", name=EXAMPLE).click()
     await expect(opened.find(".card.answer")).to_be_visible()
 
 

@@ -15,7 +15,7 @@ from tests.fakes.planner import FakePlanner
 from tests.fakes.planner_ports import HELLO, FakeRetriever, FakeToolEnv
 
 SCRIPTS = {
-    "How many miles is it from Paris to Tokyo?": plan_runs.paris_to_tokyo,
+    "In nautical miles, what is the distance between Dallas and Toronto?": plan_runs.dallas_to_toronto,
     "attack": plan_runs.hostile,
     "break": plan_runs.broken,
     "nothing": plan_runs.fruitless,

@@ -40,9 +40,9 @@ def toolbench_example() -> list[PlanEvent]:
     return trace.end(answer="hello world", final_arguments="raw\ntext that is not strict JSON")
 
 
-def paris_to_tokyo() -> list[PlanEvent]:
+def dallas_to_toronto() -> list[PlanEvent]:
     """A city is missing in the first table, the search goes back, a second one has it."""
-    trace = Trace("How many miles is it from Paris to Tokyo?")
+    trace = Trace("In nautical miles, what is the distance between Dallas and Toronto?")
     trace.retrieve(
         {
             "Geography/geo_lookup/find_distance": 0.842,
@@ -80,8 +80,8 @@ def paris_to_tokyo() -> list[PlanEvent]:
         wrapped({"value": 6035.38, "unit": "mi"}),
     )
     trace.expand(third)
-    trace.answer("It is about 6,035 miles from Paris to Tokyo.")
-    return trace.end(answer="It is about 6,035 miles from Paris to Tokyo.")
+    trace.answer("Dallas and Toronto are 1045.9 nautical miles apart.")
+    return trace.end(answer="Dallas and Toronto are 1045.9 nautical miles apart.")
 
 
 def hostile() -> list[PlanEvent]:

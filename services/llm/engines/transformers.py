@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from services.contracts.context import remaining_s
 from services.contracts.errors import (
@@ -198,6 +199,7 @@ def _load(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
             "folder or LLM_BASE_URL to a server"
         )
     try:
+        disable_progress_bar()  # loading takes a fifth of a second; the bar would go to stderr
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, dtype=torch.float32

@@ -14,8 +14,9 @@ from tests.fakes import plan_runs
 from tests.fakes.planner import FakePlanner
 from tests.fakes.planner_ports import HELLO, FakeRetriever, FakeToolEnv
 
+EXAMPLE = "In nautical miles, what is the distance between Dallas and Toronto?"
 SCRIPTS = {
-    "In nautical miles, what is the distance between Dallas and Toronto?": plan_runs.dallas_to_toronto,
+    EXAMPLE: plan_runs.dallas_to_toronto,
     "attack": plan_runs.hostile,
     "break": plan_runs.broken,
     "nothing": plan_runs.fruitless,

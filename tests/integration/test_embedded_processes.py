@@ -52,12 +52,24 @@ def below(pid: int) -> list[int]:
     return [deep for child in children_of(pid) for deep in (child, *below(child))]
 
 
-async def test_redis_is_private_and_gone_after_the_block(tmp_path: Path) -> None:
+@pytest.fixture
+def elder_children() -> list[int]:
+    """Children that were there before the test: a system that other tests share, say."""
+    return children_of(os.getpid())
+
+
+def new_children(elder: list[int]) -> list[int]:
+    return [pid for pid in children_of(os.getpid()) if pid not in elder]
+
+
+async def test_redis_is_private_and_gone_after_the_block(
+    tmp_path: Path, elder_children: list[int]
+) -> None:
     async with private_redis(tmp_path) as url:
         async with redis.Redis(unix_socket_path=str(socket_of(url))) as client:
             assert await client.ping()
             assert (await client.config_get("port"))["port"] == "0"
-        (pid,) = children_of(os.getpid())
+        (pid,) = new_children(elder_children)
         assert socket_mode(url) == 0o600
     assert not is_alive(pid)
 
@@ -70,19 +82,23 @@ async def test_two_systems_have_a_redis_each(tmp_path: Path) -> None:
             assert await client.get("mine") is None
 
 
-async def test_the_end_of_redis_interrupts_the_block_with_its_log(tmp_path: Path) -> None:
+async def test_the_end_of_redis_interrupts_the_block_with_its_log(
+    tmp_path: Path, elder_children: list[int]
+) -> None:
     async with asyncio.timeout(_LIMIT_S):
         with pytest.raises(Unavailable, match="redis-server ended with status -9"):
             async with private_redis(tmp_path):
-                os.kill(children_of(os.getpid())[0], signal.SIGKILL)
+                os.kill(new_children(elder_children)[0], signal.SIGKILL)
                 await asyncio.sleep(_LIMIT_S)
 
 
-async def test_an_error_of_the_block_passes_unchanged(tmp_path: Path) -> None:
+async def test_an_error_of_the_block_passes_unchanged(
+    tmp_path: Path, elder_children: list[int]
+) -> None:
     with pytest.raises(KeyError, match="mine"):
         async with private_redis(tmp_path):
             raise KeyError("mine")
-    assert children_of(os.getpid()) == []
+    assert new_children(elder_children) == []
 
 
 async def test_a_redis_that_refuses_its_options_is_reported_at_once(

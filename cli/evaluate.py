@@ -33,9 +33,8 @@ def run(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Solve and judge each instruction with each METHOD; results that exist are kept."""
-    from services.llm.settings import LlmSettings
-
     from infra.embedded.evaluation import campaign_name, load_set, run_campaign  # heavy
+    from services.llm.settings import LlmSettings
 
     methods = [parse_method(name).name for name in method or [DEFAULT_METHOD]]
     shared = SharedSettings()

@@ -199,7 +199,7 @@ def _load(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
             "folder or LLM_BASE_URL to a server"
         )
     try:
-        disable_progress_bar()  # loading takes a fifth of a second; the bar would go to stderr
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # partial types; a bar for 0.2 s
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, dtype=torch.float32

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from cli.session import CliSettings, explain
+from cli.session import CliSettings, explain, gateway_answers
 from services.contracts.errors import ServiceError
 from services.kit.logging import configure_logging
 from services.kit.settings import SharedSettings
@@ -111,6 +111,8 @@ async def _open_index() -> Finding:
     from services.retriever.bootstrap import open_retriever
     from services.retriever.settings import RetrieverSettings
 
+    if await gateway_answers(CliSettings().url):
+        return Finding("index", True, f"in use by the system at {CliSettings().url}")
     async with open_retriever(RetrieverSettings(), SharedSettings()) as retriever:
         status = await retriever.status()
     if status is None:

@@ -21,7 +21,7 @@ def build(
     ] = None,
 ) -> None:
     """Build the index of a tools tree, or reopen it when nothing has changed."""
-    configure_logging("WARNING")
+    configure_logging("ERROR")  # what is wrong comes as one line
     _show(asyncio.run(_build(tools_root)))
 
 
@@ -41,7 +41,7 @@ async def _build(tools_root: Path | None) -> IndexStatus:
 @app.command()
 def status() -> None:
     """Show the index in force."""
-    configure_logging("WARNING")
+    configure_logging("ERROR")  # what is wrong comes as one line
     found = asyncio.run(_status())
     if found is None:
         raise FailedPrecondition("no index was built yet; run `toolwright index build`")

@@ -49,7 +49,7 @@ async def connect() -> AsyncIterator[httpx.AsyncClient]:
 @asynccontextmanager
 async def _connected() -> AsyncIterator[httpx.AsyncClient]:
     url = CliSettings().url
-    if await _answers(url):
+    if await gateway_answers(url):
         async with _client(url, timeout_s=_SILENCE_S) as client:
             yield client
         return
@@ -76,7 +76,7 @@ def _client(url: str, *, timeout_s: float) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, timeout=timeout_s, trust_env=host not in _LOOPBACK)
 
 
-async def _answers(url: str) -> bool:
+async def gateway_answers(url: str) -> bool:
     """Whether a Toolwright gateway serves there."""
     try:
         async with _client(url, timeout_s=_PROBE_TIMEOUT_S) as client:

@@ -14,7 +14,7 @@ from gateway.bootstrap import limits_of
 from gateway.settings import GatewaySettings
 from infra.embedded.assets import bundled_tools, local_model
 from infra.embedded.processes import celery_worker, private_redis
-from infra.embedded.server import serve_port, serve_socket
+from infra.embedded.server import bind_port, serve_listener, serve_socket
 from infra.embedded.settings import EmbeddedSettings
 from services.contracts.llm import ChatModel
 from services.contracts.retriever import Retriever
@@ -125,12 +125,14 @@ async def serve_temporarily() -> AsyncIterator[Path]:
 @asynccontextmanager
 async def serve(*, host: str, port: int, with_worker: bool) -> AsyncIterator[str]:
     """Serve the whole system and yield the gateway's URL when it is ready."""
-    shared = SharedSettings()
-    async with open_system(shared) as system, AsyncExitStack() as stack:
+    listener = bind_port(host, port)
+    async with AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        system = await stack.enter_async_context(open_system(SharedSettings()))
         if with_worker:
             await stack.enter_async_context(open_queue(system))
-        number = await stack.enter_async_context(serve_port(_gateway(system), host=host, port=port))
-        yield f"http://{f'[{host}]' if ':' in host else host}:{number}"
+        await stack.enter_async_context(serve_listener(_gateway(system), listener))
+        yield f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
 def _gateway(system: EmbeddedSystem) -> FastAPI:

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from services.contracts.errors import FailedPrecondition, Unavailable
 
 _START_S = 30.0
-_STOP_S = 10
+_STOP_S = 3  # what runs on after Ctrl-C is cancelled then
 
 
 class _Server(uvicorn.Server):
@@ -46,15 +46,16 @@ async def serve_socket(app: FastAPI, path: Path) -> AsyncIterator[None]:
             "set TMPDIR to a shorter, writable folder"
         ) from exc
     try:
-        async with _serve(app, listener):
+        async with serve_listener(app, listener):
             yield
     finally:
         path.unlink(missing_ok=True)
 
 
-@asynccontextmanager
-async def serve_port(app: FastAPI, *, host: str, port: int) -> AsyncIterator[int]:
-    """Serve on a TCP port and yield its number (`port` 0 takes a free one).
+def bind_port(host: str, port: int) -> socket.socket:
+    """A bound TCP socket, to be served later; `port` 0 takes a free one.
+
+    Binding comes before anything slow is opened, so that a second system is told at once.
 
     Raises:
         FailedPrecondition: The address cannot be bound.
@@ -67,14 +68,15 @@ async def serve_port(app: FastAPI, *, host: str, port: int) -> AsyncIterator[int
     except OSError as exc:
         listener.close()
         raise FailedPrecondition(
-            f"cannot listen on {host}:{port}: {exc.strerror}; choose another with --port"
+            f"cannot listen on {host}:{port}: {exc.strerror}; is a system running there already? "
+            "stop it, or choose another port with --port and another TOOLWRIGHT_HOME"
         ) from exc
-    async with _serve(app, listener):
-        yield listener.getsockname()[1]
+    return listener
 
 
 @asynccontextmanager
-async def _serve(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
+async def serve_listener(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve on a bound socket for the duration of the block, and close it."""
     config = uvicorn.Config(
         app, log_config=None, access_log=False, timeout_graceful_shutdown=_STOP_S, lifespan="on"
     )

@@ -30,7 +30,6 @@ from services.planner.settings import PlannerSettings
 from services.retriever.bootstrap import open_retriever
 from services.retriever.settings import RetrieverSettings
 from services.toolenv.bootstrap import open_toolenv
-from services.toolenv.chain import ExecutorName
 from services.toolenv.settings import ToolEnvSettings
 
 _SOCKET_NAME = "planner.sock"
@@ -100,7 +99,7 @@ def _toolenv_settings(options: HostOptions) -> ToolEnvSettings:
         return ToolEnvSettings(tools_roots=(root,))
     return ToolEnvSettings(
         tools_roots=(root,),
-        executor=ExecutorName.REMOTE,
+        sources=("remote",),
         remote_url=options.toolenv_url,
         compat="toolbench",
     )

@@ -1,5 +1,8 @@
 """Addresses and documents of callable APIs."""
 
+from enum import StrEnum
+from typing import Final
+
 from pydantic import Field, JsonValue
 
 from services.contracts.base import ForeignModel, WireModel
@@ -31,6 +34,28 @@ class ApiRef(WireModel):
         return cls(category=parts[0], tool=parts[1], api=parts[2])
 
 
+class SideEffect(StrEnum):
+    """What calling an API does to the world."""
+
+    READ = "read"
+    """Nothing: safe to repeat and to explore."""
+    IDEMPOTENT = "idempotent"
+    """Something, but repeating the call changes nothing more."""
+    WRITE = "write"
+    """Something that a repetition does again."""
+    IRREVERSIBLE = "irreversible"
+    """Something that no other call undoes."""
+
+
+_EFFECT_OF_METHOD: Final = {
+    "GET": SideEffect.READ,
+    "HEAD": SideEffect.READ,
+    "OPTIONS": SideEffect.READ,
+    "PUT": SideEffect.IDEMPOTENT,
+    "DELETE": SideEffect.IDEMPOTENT,
+}
+
+
 class ApiParameter(ForeignModel):
     """One parameter as the tool document declares it, names and types verbatim."""
 
@@ -38,6 +63,8 @@ class ApiParameter(ForeignModel):
     type: str = "STRING"
     description: str = ""
     default: JsonValue = ""
+    json_schema: dict[str, JsonValue] | None = None
+    """The whole schema where the source has one (OpenAPI, MCP, type hints)."""
 
 
 class ApiDocument(ForeignModel):
@@ -54,3 +81,10 @@ class ApiDocument(ForeignModel):
     optional_parameters: tuple[ApiParameter, ...] = ()
     template_response: JsonValue = None
     """Example or schema of a response; `None` when the document has none."""
+    declared_effect: SideEffect | None = None
+    """What the source says about side effects; `None` when it says nothing."""
+
+    @property
+    def side_effect(self) -> SideEffect:
+        """The declared effect, else what the HTTP method promises (RFC 9110, section 9.2)."""
+        return self.declared_effect or _EFFECT_OF_METHOD.get(self.method.upper(), SideEffect.WRITE)

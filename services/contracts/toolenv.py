@@ -8,8 +8,10 @@ from pydantic import Field
 
 from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.base import ForeignModel, WireModel
+from services.contracts.errors import Problem
 
 MAX_ARGUMENTS_CHARS = 65_536
+MAX_CALLS_TOGETHER = 64
 
 
 class CallStatus(StrEnum):
@@ -41,9 +43,12 @@ class CallStatus(StrEnum):
     """No tool was called: the language model failed."""
 
 
+CallSource = Literal["replay", "live", "custom", "remote", "simulated"]
+"""A way to obtain an answer."""
 ObservationSource = Literal["live", "custom", "replay", "remote", "simulated", "error"]
-"""Who answered. `custom` is a sandboxed `api.py`; `remote` another ToolBench backend, which may be
-any of the others; `error` means nobody did."""
+"""Who answered. `live` is the API itself; `custom` a sandboxed `api.py`; `replay` a recording;
+`remote` another ToolBench backend, which may be any of the others; `simulated` a language model
+that plays the API; `error` means nobody did."""
 
 
 class ToolCall(WireModel):
@@ -52,6 +57,21 @@ class ToolCall(WireModel):
     api: ApiRef
     arguments_text: str = Field(max_length=MAX_ARGUMENTS_CHARS)
     """The model's text, verbatim; the environment parses it."""
+    sources: tuple[CallSource, ...] | None = Field(default=None, min_length=1, max_length=5)
+    """Who may answer, preferred first; one entry is a strict mode. `None` leaves it to the service,
+    whose operator may also forbid some."""
+    user: str | None = Field(default=None, max_length=128)
+    """Whose credentials are used first; `None` uses only those shared by all."""
+
+
+class Attempt(ForeignModel):
+    """A source that was asked, or passed over, before the one that answered."""
+
+    source: CallSource
+    reason: str
+    """Why its answer was not the one: what it lacks, or how it failed."""
+    status: CallStatus | None = None
+    """Outcome of what was tried; `None` when nothing was sent."""
 
 
 class Observation(ForeignModel):
@@ -65,6 +85,29 @@ class Observation(ForeignModel):
     """Seconds of execution, measured inside the environment."""
     upstream_status: int | None = None
     """HTTP status of the API itself, where there is one."""
+    key: str | None = None
+    """Content address of the call (`services.toolenv.cassettes.key`); `None` when the arguments are
+    no JSON object."""
+    age_s: float | None = None
+    """Seconds since a replayed answer was recorded; `None` for an answer made now."""
+    recorded_source: ObservationSource | None = None
+    """Who gave a replayed answer when it was recorded."""
+    retry_after_s: float | None = None
+    """Pause that the API asked for, seconds."""
+    overflow_ref: str | None = None
+    """Where the whole answer is kept when it exceeded the limit: `sha256:<hex>`."""
+    is_recorded: bool | None = None
+    """Whether this answer is safely in the record; `None` when recording it was not asked for."""
+    attempts: tuple[Attempt, ...] = ()
+    """Sources of the chain before the one that answered, in order."""
+
+
+class CallResult(ForeignModel):
+    """One of several calls made together: exactly one of the two is set."""
+
+    observation: Observation | None = None
+    problem: Problem | None = None
+    """The environment itself failed for this call; see `ServiceError`."""
 
 
 class ToolEnv(Protocol):
@@ -80,7 +123,21 @@ class ToolEnv(Protocol):
             never an exception.
 
         Raises:
+            NotFound: The catalogue has no such API; the detail names similar ones.
+            ResourceExhausted: Too many calls wait already.
+            DeadlineExceeded: The request's deadline passed before the call could begin.
             Unavailable: The environment itself cannot run calls now.
+        """
+        ...
+
+    async def invoke_many(self, calls: Sequence[ToolCall]) -> list[CallResult]:
+        """Execute calls side by side, each as `invoke` does; results in the order of the calls.
+
+        A call that fails or runs out of time does not touch its siblings: what `invoke` would raise
+        is that call's `problem`.
+
+        Raises:
+            InvalidArgument: There are more than `MAX_CALLS_TOGETHER`.
         """
         ...
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import NamedTuple
+from functools import partial
 
 import httpx
 import structlog
@@ -12,22 +12,18 @@ from services.contracts.errors import FailedPrecondition, Unavailable
 from services.kit.settings import SharedSettings
 from services.toolenv.admission import Admission
 from services.toolenv.catalog import Catalogue, load_catalogue
-from services.toolenv.chain import Chain, ExecutorName
+from services.toolenv.chain import Chain
 from services.toolenv.executors.base import Executor
 from services.toolenv.executors.custom import CustomExecutor
+from services.toolenv.executors.gated import GatedExecutor
 from services.toolenv.executors.remote import RemoteExecutor
+from services.toolenv.registry import Registry
 from services.toolenv.sandbox import Sandbox, SandboxLimits, SandboxUnavailable, open_sandbox
 from services.toolenv.service import ToolEnvService
 from services.toolenv.settings import ToolEnvSettings
 from services.toolenv.status import ProbeStatus, SandboxStatus
 
 log = structlog.get_logger()
-
-
-class _Execution(NamedTuple):
-    executor: Executor
-    concurrency: int
-    sandbox: Sandbox | None
 
 
 @asynccontextmanager
@@ -41,18 +37,30 @@ async def open_toolenv(
         Unavailable: No safe sandbox can be opened here; the detail names the failed probe or step
             and its fix.
     """
-    catalogue = await asyncio.to_thread(_load, settings)
+    registry = await asyncio.to_thread(Registry, lambda: _load(settings))
     async with AsyncExitStack() as stack:
-        execution = await _open_execution(settings, shared, stack)
-        sandbox = execution.sandbox
+        executors: list[Executor] = []
+        sandbox: Sandbox | None = None
+        if "remote" in settings.sources:
+            http = await stack.enter_async_context(_open_http(settings.remote_concurrency))
+            executors.append(_gated(_remote(settings, http), settings.remote_concurrency, settings))
+        if "custom" in settings.sources:
+            sandbox = await _open_sandbox(settings, shared, stack)
+            custom = CustomExecutor(sandbox, call_timeout_s=settings.call_timeout_s)
+            executors.append(_gated(custom, settings.sandbox_concurrency, settings))
         yield ToolEnvService(
-            catalogue=catalogue,
-            executor=Chain([execution.executor]),
+            registry=registry,
+            chain=Chain(executors, order=settings.sources),
             admission=Admission(
-                max_running=execution.concurrency, max_waiting=settings.max_waiting_calls
+                max_running=settings.max_calls, max_waiting=settings.max_waiting_calls
             ),
-            sandbox_status=None if sandbox is None else lambda: sandbox_status(sandbox),
+            sandbox_status=None if sandbox is None else partial(sandbox_status, sandbox),
         )
+
+
+def _gated(executor: Executor, concurrency: int, settings: ToolEnvSettings) -> GatedExecutor:
+    admission = Admission(max_running=concurrency, max_waiting=settings.max_waiting_calls)
+    return GatedExecutor(executor, admission)
 
 
 def _load(settings: ToolEnvSettings) -> Catalogue:
@@ -69,14 +77,11 @@ def _load(settings: ToolEnvSettings) -> Catalogue:
     return catalogue
 
 
-async def _open_execution(
+async def _open_sandbox(
     settings: ToolEnvSettings, shared: SharedSettings, stack: AsyncExitStack
-) -> _Execution:
-    if settings.executor is ExecutorName.REMOTE:
-        http = await stack.enter_async_context(_open_http(settings.remote_concurrency))
-        return _Execution(_remote(settings, http), settings.remote_concurrency, None)
+) -> Sandbox:
     try:
-        sandbox = await stack.enter_async_context(
+        return await stack.enter_async_context(
             open_sandbox(
                 home=shared.toolwright_home / "sandbox",
                 limits=SandboxLimits(max_concurrent_calls=settings.sandbox_concurrency),
@@ -86,8 +91,6 @@ async def _open_execution(
         )
     except SandboxUnavailable as exc:
         raise Unavailable(f"the sandbox refuses to start: {exc}") from exc
-    executor = CustomExecutor(sandbox, call_timeout_s=settings.call_timeout_s)
-    return _Execution(executor, settings.sandbox_concurrency, sandbox)
 
 
 def _open_http(concurrency: int) -> httpx.AsyncClient:
@@ -97,7 +100,7 @@ def _open_http(concurrency: int) -> httpx.AsyncClient:
 
 def _remote(settings: ToolEnvSettings, http: httpx.AsyncClient) -> RemoteExecutor:
     if settings.remote_url is None:
-        raise FailedPrecondition("TOOLENV_EXECUTOR=remote needs TOOLENV_REMOTE_URL")
+        raise FailedPrecondition("TOOLENV_SOURCES with 'remote' needs TOOLENV_REMOTE_URL")
     return RemoteExecutor(
         http,
         url=settings.remote_url,

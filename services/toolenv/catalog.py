@@ -13,6 +13,7 @@ from services.contracts.apis import MAX_NAME_CHARS, ApiDocument, ApiRef
 from services.contracts.errors import FailedPrecondition
 from services.contracts.toolbench.names import api_identifier, standardize, standardize_category
 from services.toolenv.documents import Refusal, parse_document
+from services.toolenv.endpoints import Endpoint
 
 MAX_DOCUMENT_BYTES = 4 << 20
 MAX_CODE_BYTES = 256 << 10
@@ -29,10 +30,12 @@ class ToolCode:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """One callable API: its document, and the code of its tool if there is any."""
+    """One callable API: its document, and what there is to execute it with."""
 
     document: ApiDocument
-    code: ToolCode | None
+    code: ToolCode | None = None
+    endpoint: Endpoint | None = None
+    """Where it lives outside, for the `live` executor."""
 
 
 class Catalogue:

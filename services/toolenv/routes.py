@@ -6,14 +6,16 @@ from fastapi import APIRouter, Request
 from pydantic import TypeAdapter
 
 from services.contracts.apis import ApiDocument, ApiRef
-from services.contracts.toolenv import Observation, ToolCall
+from services.contracts.toolenv import CallResult, Observation, ToolCall
 from services.kit.app import parse_body
 from services.toolenv.service import ToolEnvService
 from services.toolenv.status import SandboxStatus
 
 router = APIRouter(prefix="/v1", tags=["toolenv"])
 
+_MAX_CALLS_BYTES = 8 << 20
 _CALL = TypeAdapter(ToolCall)
+_CALLS = TypeAdapter(tuple[ToolCall, ...])
 _REFS = TypeAdapter(tuple[ApiRef, ...])
 
 
@@ -26,6 +28,13 @@ def _service(request: Request) -> ToolEnvService:
 async def invoke(request: Request) -> Observation:
     """Execute one `ToolCall`."""
     return await _service(request).invoke(await parse_body(request, _CALL))
+
+
+@router.post("/invoke-many")
+async def invoke_many(request: Request) -> list[CallResult]:
+    """Execute a JSON array of `ToolCall`s side by side."""
+    calls = await parse_body(request, _CALLS, limit_bytes=_MAX_CALLS_BYTES)
+    return await _service(request).invoke_many(calls)
 
 
 @router.post("/describe")

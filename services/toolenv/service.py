@@ -1,16 +1,19 @@
-"""The tool environment as a service: one catalogue, one way to execute, bounded concurrency."""
+"""The tool environment as a service: one catalogue, one chain of executors, bounded concurrency."""
 
+import asyncio
 import difflib
 from collections.abc import Callable, Sequence
 
 import structlog
 
 from services.contracts.apis import ApiDocument, ApiRef
-from services.contracts.errors import NotFound, Unavailable
-from services.contracts.toolenv import Observation, ToolCall
+from services.contracts.errors import Internal, InvalidArgument, NotFound, ServiceError, Unavailable
+from services.contracts.toolenv import MAX_CALLS_TOGETHER, CallResult, Observation, ToolCall
+from services.kit.boundary import attribute_to
 from services.toolenv.admission import Admission
-from services.toolenv.catalog import Catalogue
-from services.toolenv.executors.base import Executor
+from services.toolenv.chain import Chain
+from services.toolenv.invocation import Invocation, prepare
+from services.toolenv.registry import CatalogueChange, Registry
 from services.toolenv.status import SandboxStatus
 
 log = structlog.get_logger()
@@ -26,23 +29,26 @@ class ToolEnvService:
     def __init__(
         self,
         *,
-        catalogue: Catalogue,
-        executor: Executor,
+        registry: Registry,
+        chain: Chain,
         admission: Admission,
         sandbox_status: Callable[[], SandboxStatus] | None = None,
+        observers: Sequence[Callable[[Invocation, Observation], None]] = (),
     ) -> None:
         """Build the service from its parts; whoever opened them closes them.
 
         Args:
-            catalogue: APIs that can be called and described.
-            executor: Runs the calls.
+            registry: APIs that can be called and described.
+            chain: Runs the calls.
             admission: Bounds them.
             sandbox_status: State of the sandbox; `None` when no call needs one.
+            observers: Told of every finished call; they must neither block nor raise.
         """
-        self._catalogue = catalogue
-        self._executor = executor
+        self._registry = registry
+        self._chain = chain
         self._admission = admission
         self._sandbox_status = sandbox_status
+        self._observers = tuple(observers)
 
     async def check_ready(self) -> None:
         """Return when calls can run.
@@ -60,7 +66,7 @@ class ToolEnvService:
             NotFound: This service executes no code of its own.
         """
         if self._sandbox_status is None:
-            raise NotFound("this service runs without a sandbox: TOOLENV_EXECUTOR=remote")
+            raise NotFound("this service runs without a sandbox: no source is `custom`")
         return self._sandbox_status()
 
     async def invoke(self, call: ToolCall) -> Observation:
@@ -71,11 +77,14 @@ class ToolEnvService:
             ResourceExhausted: Too many calls wait already.
             DeadlineExceeded: The request's deadline passed before the call could begin.
         """
-        entry = self._catalogue.get(call.api)
+        entry = self._registry.current.get(call.api)
         if entry is None:
             raise NotFound(self._describe_missing(call.api))
+        invocation = prepare(entry, call.arguments_text, user=call.user)
         async with self._admission.enter():
-            observation = await self._executor.execute(entry, call.arguments_text)
+            observation = await self._chain.execute(invocation, call.sources)
+        for observe in self._observers:
+            observe(invocation, observation)
         log.info(
             "call_finished",
             api=str(call.api),
@@ -85,18 +94,48 @@ class ToolEnvService:
         )
         return observation
 
+    async def invoke_many(self, calls: Sequence[ToolCall]) -> list[CallResult]:
+        """See `ToolEnv.invoke_many`."""
+        if len(calls) > MAX_CALLS_TOGETHER:
+            raise InvalidArgument(
+                f"{len(calls)} calls in one request exceed the limit of {MAX_CALLS_TOGETHER}; "
+                "send them in several"
+            )
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._result_of(call)) for call in calls]
+        return [task.result() for task in tasks]
+
+    async def _result_of(self, call: ToolCall) -> CallResult:
+        """The call's own outcome, so that no failure cancels its siblings."""
+        try:
+            async with attribute_to(Internal, "invoke"):
+                return CallResult(observation=await self.invoke(call))
+        except ServiceError as exc:
+            return CallResult(problem=exc.to_problem())
+
+    async def reload(self) -> CatalogueChange:
+        """See `Registry.reload`."""
+        change = await self._registry.reload()
+        log.info(
+            "catalogue_reloaded",
+            added=len(change.added),
+            removed=len(change.removed),
+            changed=len(change.changed),
+        )
+        return change
+
     async def describe(self, refs: Sequence[ApiRef]) -> list[ApiDocument]:
         """See `ToolEnv.describe`."""
-        found = (self._catalogue.get(ref) for ref in refs)
+        found = (self._registry.current.get(ref) for ref in refs)
         return [entry.document for entry in found if entry is not None]
 
     async def catalogue(self) -> list[ApiDocument]:
         """See `ToolEnv.catalogue`."""
-        return self._catalogue.documents()
+        return self._registry.current.documents()
 
     def _describe_missing(self, ref: ApiRef) -> str:
-        siblings = self._catalogue.refs_of_category(ref.category)[:_MAX_COMPARED]
+        siblings = self._registry.current.refs_of_category(ref.category)[:_MAX_COMPARED]
         asked = str(ref)[:_MAX_COMPARED_CHARS]
         near = difflib.get_close_matches(asked, [str(sibling) for sibling in siblings], n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "the catalogue lists all addresses"
-        return f"no API {asked!r} among {len(self._catalogue)}; {hint}"
+        return f"no API {asked!r} among {len(self._registry.current)}; {hint}"

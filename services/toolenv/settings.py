@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from services.contracts.toolenv import CallSource
 from services.kit.settings import ServedSettings
-from services.toolenv.chain import ExecutorName
 
 
 class ToolEnvSettings(ServedSettings):
@@ -20,8 +20,10 @@ class ToolEnvSettings(ServedSettings):
     tools_roots: Annotated[tuple[Path, ...], NoDecode] = (Path("data/toolenv/tools"),)
     """Folders of `<Category>/<tool>.json`, separated by colons; the first owns an address that
     occurs twice."""
-    executor: ExecutorName = ExecutorName.CUSTOM
-    """Who executes calls: `custom` (the tool's api.py in the sandbox) or `remote`."""
+    sources: Annotated[tuple[CallSource, ...], NoDecode] = Field(
+        default=("custom",), min_length=1, max_length=5
+    )
+    """Who answers a call that names no sources itself, preferred first, separated by commas."""
     remote_url: str | None = None
     """Full URL of a ToolBench backend, e.g. `http://tools:8080/virtual`; needed by `remote`."""
     remote_key: SecretStr | None = None
@@ -40,6 +42,8 @@ class ToolEnvSettings(ServedSettings):
     """Calls in the sandbox at the same time."""
     call_timeout_s: float = Field(default=30.0, gt=0, le=30)
     """Longest time for one sandboxed call, seconds."""
+    max_calls: int = Field(default=512, ge=1, le=65536)
+    """Calls in progress at the same time, whoever executes them."""
     max_waiting_calls: int = Field(default=256, ge=0, le=65536)
     """Calls that may wait for a slot; one more is refused with 429."""
 
@@ -48,11 +52,18 @@ class ToolEnvSettings(ServedSettings):
     def _split_roots(cls, value: object) -> object:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
 
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _split_sources(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
     @model_validator(mode="after")
     def _remote_needs_an_address(self) -> "ToolEnvSettings":
-        if self.executor is ExecutorName.REMOTE and not self.remote_url:
+        if "remote" in self.sources and not self.remote_url:
             raise ValueError(
-                "TOOLENV_EXECUTOR=remote needs TOOLENV_REMOTE_URL, for example "
+                "TOOLENV_SOURCES with 'remote' needs TOOLENV_REMOTE_URL, for example "
                 "http://127.0.0.1:8080/virtual"
             )
         return self

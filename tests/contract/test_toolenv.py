@@ -23,7 +23,9 @@ from services.contracts.toolenv import CallStatus, ToolCall, ToolEnv
 from services.kit.app import create_app
 from services.toolenv.admission import Admission
 from services.toolenv.catalog import Catalogue
+from services.toolenv.chain import Chain
 from services.toolenv.executors.custom import CustomExecutor
+from services.toolenv.registry import Registry
 from services.toolenv.routes import router
 from services.toolenv.sandbox import SandboxOutcome
 from services.toolenv.service import ToolEnvService
@@ -46,14 +48,16 @@ class World:
 
     def service(self) -> ToolEnvService:
         return ToolEnvService(
-            catalogue=Catalogue(
-                [
-                    make_entry(),
-                    make_entry("Customized/echo_tool/shout"),
-                    make_entry("Customized/silent/hush", source=None),
-                ]
+            registry=Registry.fixed(
+                Catalogue(
+                    [
+                        make_entry(),
+                        make_entry("Customized/echo_tool/shout"),
+                        make_entry("Customized/silent/hush", source=None),
+                    ]
+                )
             ),
-            executor=CustomExecutor(self.sandbox, call_timeout_s=5),
+            chain=Chain([CustomExecutor(self.sandbox, call_timeout_s=5)]),
             admission=Admission(max_running=1, max_waiting=0),
             sandbox_status=lambda: self.status,
         )

@@ -21,7 +21,7 @@ from services.contracts.retriever import (
     RetrieveRequest,
     RetrieveResult,
 )
-from services.contracts.toolenv import CallStatus, Observation, ToolCall
+from services.contracts.toolenv import CallResult, CallStatus, Observation, ToolCall
 
 HELLO = ApiRef(category="Customized", tool="hello_world", api="get_hello_world")
 OTHER = ApiRef(category="Customized", tool="hello_world", api="other")
@@ -135,6 +135,9 @@ class FakeToolEnv:
             return self._answers(call)
         content = json.dumps({"error": "", "response": "hello world"})
         return Observation(status=CallStatus.OK, content=content, source="custom", latency_s=0.5)
+
+    async def invoke_many(self, calls: Sequence[ToolCall]) -> list[CallResult]:
+        return [CallResult(observation=await self.invoke(call)) for call in calls]
 
     async def describe(self, refs: Sequence[ApiRef]) -> list[ApiDocument]:
         known = {known.ref: known for known in self._documents}

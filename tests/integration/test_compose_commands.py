@@ -37,7 +37,9 @@ from services.retriever.settings import RetrieverSettings
 from services.toolenv.admission import Admission
 from services.toolenv.app import build_app as build_toolenv
 from services.toolenv.catalog import Catalogue
+from services.toolenv.chain import Chain
 from services.toolenv.executors.custom import CustomExecutor
+from services.toolenv.registry import Registry
 from services.toolenv.service import ToolEnvService
 from services.toolenv.settings import ToolEnvSettings
 from services.toolenv.status import SandboxStatus
@@ -126,8 +128,10 @@ class CannedEngine:
 def tool_service(*, is_alive: bool = True) -> ToolEnvService:
     status = SandboxStatus(tier="chroot", is_alive=is_alive, landlock_abi=4, probes=())
     return ToolEnvService(
-        catalogue=Catalogue([make_entry(), make_entry("Customized/echo_tool/shout")]),
-        executor=CustomExecutor(FakeSandbox(), call_timeout_s=5),
+        registry=Registry.fixed(
+            Catalogue([make_entry(), make_entry("Customized/echo_tool/shout")])
+        ),
+        chain=Chain([CustomExecutor(FakeSandbox(), call_timeout_s=5)]),
         admission=Admission(max_running=1, max_waiting=0),
         sandbox_status=lambda: status,
     )

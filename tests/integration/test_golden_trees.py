@@ -23,7 +23,9 @@ from services.planner.batch import BatchOptions, solve_queries
 from services.planner.service import PlannerService
 from services.toolenv.admission import Admission
 from services.toolenv.catalog import Catalogue, load_catalogue
+from services.toolenv.chain import Chain
 from services.toolenv.executors.remote import RemoteExecutor
+from services.toolenv.registry import Registry
 from services.toolenv.service import ToolEnvService
 
 pytestmark = pytest.mark.anyio
@@ -124,8 +126,10 @@ async def open_planner(url: str, catalogue: Catalogue) -> AsyncIterator[PlannerS
         yield PlannerService(
             model=OpenAICompatibleEngine(http=http, base_url=f"{url}/v1", model="scripted"),
             toolenv=ToolEnvService(
-                catalogue=catalogue,
-                executor=RemoteExecutor(http, url=f"{url}/virtual", codes_from_error_text=True),
+                registry=Registry.fixed(catalogue),
+                chain=Chain(
+                    [RemoteExecutor(http, url=f"{url}/virtual", codes_from_error_text=True)]
+                ),
                 admission=Admission(max_running=32, max_waiting=64),
             ),
             retriever=None,

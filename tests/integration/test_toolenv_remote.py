@@ -19,7 +19,6 @@ from services.contracts.toolenv import CallStatus, Observation, ToolCall
 from services.kit.settings import SharedSettings
 from services.toolenv.bootstrap import open_toolenv
 from services.toolenv.catalog import Catalogue, load_catalogue
-from services.toolenv.chain import ExecutorName
 from services.toolenv.settings import ToolEnvSettings
 
 pytestmark = pytest.mark.anyio
@@ -134,7 +133,7 @@ async def test_every_golden_observation_and_status_is_reproduced(
     tools = shared_data / "toolbench" / "tools"
     settings = ToolEnvSettings(
         tools_roots=(tools,),
-        executor=ExecutorName.REMOTE,
+        sources=("remote",),
         remote_url=backend_url,
         compat="toolbench",
     )

@@ -21,7 +21,9 @@ from services.kit.settings import SharedSettings
 from services.toolenv.admission import Admission
 from services.toolenv.bootstrap import open_toolenv, sandbox_status
 from services.toolenv.catalog import load_catalogue
+from services.toolenv.chain import Chain
 from services.toolenv.executors.custom import CustomExecutor
+from services.toolenv.registry import Registry
 from services.toolenv.sandbox import open_sandbox
 from services.toolenv.service import ToolEnvService
 from services.toolenv.settings import ToolEnvSettings
@@ -239,8 +241,8 @@ async def test_many_calls_at_once_get_their_own_answers(env: ToolEnvService) -> 
 async def test_a_killed_sandbox_is_not_ready_until_it_is_back(home: Path) -> None:
     async with open_sandbox(home=home / "sandbox", probes=False) as sandbox:
         env = ToolEnvService(
-            catalogue=load_catalogue([BUNDLED]),
-            executor=CustomExecutor(sandbox),
+            registry=Registry.fixed(load_catalogue([BUNDLED])),
+            chain=Chain([CustomExecutor(sandbox)]),
             admission=Admission(max_running=4, max_waiting=4),
             sandbox_status=lambda: sandbox_status(sandbox),
         )

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.clients.http import call
-from services.contracts.toolenv import Observation, ToolCall
+from services.contracts.toolenv import CallResult, Observation, ToolCall
 
 _INVOKE_TIMEOUT_S = (
     120.0  # the service's own per-call limit is shorter; this ends a dead connection
@@ -15,6 +15,8 @@ _INVOKE_TIMEOUT_S = (
 _LOOKUP_TIMEOUT_S = 30.0
 _OBSERVATION = TypeAdapter(Observation)
 _DOCUMENTS = TypeAdapter(list[ApiDocument])
+_RESULTS = TypeAdapter(list[CallResult])
+_CALLS = TypeAdapter(tuple[ToolCall, ...])
 _REFS = TypeAdapter(tuple[ApiRef, ...])
 
 
@@ -28,6 +30,18 @@ class HttpToolEnv:
         """See `ToolEnv.invoke`."""
         return await call(
             self._http, "POST", "/v1/invoke", _OBSERVATION, body=call_, timeout_s=_INVOKE_TIMEOUT_S
+        )
+
+    async def invoke_many(self, calls: Sequence[ToolCall]) -> list[CallResult]:
+        """See `ToolEnv.invoke_many`."""
+        body = _CALLS.dump_json(tuple(calls))
+        return await call(
+            self._http,
+            "POST",
+            "/v1/invoke-many",
+            _RESULTS,
+            body=body,
+            timeout_s=_INVOKE_TIMEOUT_S,
         )
 
     async def describe(self, refs: Sequence[ApiRef]) -> list[ApiDocument]:

@@ -13,8 +13,9 @@ import httpx
 
 from services.contracts.context import remaining_s
 from services.contracts.errors import Unavailable
-from services.contracts.toolenv import CallStatus, Observation
-from services.toolenv.catalog import CatalogueEntry
+from services.contracts.toolenv import CallSource, CallStatus, Observation
+from services.toolenv.executors.base import Declined
+from services.toolenv.invocation import Invocation
 from services.toolenv.observation import MAX_CONTENT_BYTES, bounded, failed
 from services.toolenv.protocol import (
     INVALID_DATA_ERROR,
@@ -39,6 +40,8 @@ class _Reply(NamedTuple):
 
 class RemoteExecutor:
     """Client of a `/virtual` or `/rapidapi` endpoint."""
+
+    source: CallSource = "remote"
 
     def __init__(
         self,
@@ -67,16 +70,15 @@ class RemoteExecutor:
         self._strip = strip
         self._as_reference = codes_from_error_text
 
-    def refusal(self, api: CatalogueEntry) -> str | None:
-        """See `Executor.refusal`; whether the backend knows an API only a call can tell."""
-        return None
-
-    async def execute(self, api: CatalogueEntry, arguments_text: str) -> Observation:
-        """See `Executor.execute`."""
+    async def execute(self, invocation: Invocation) -> Observation | Declined:
+        """See `Executor.execute`; whether the backend knows an API only a call can tell."""
         wait_s = remaining_s(at_most_s=self._call_timeout_s)
         content = json.dumps(
             request_payload(
-                api.document, arguments_text, toolbench_key=self._key, strip=self._strip
+                invocation.entry.document,
+                invocation.arguments_text,
+                toolbench_key=self._key,
+                strip=self._strip,
             )
         ).encode()
         started = time.perf_counter()

@@ -55,6 +55,7 @@ def test_a_document_with_nulls_and_missing_keys_loads(tmp_path: Path) -> None:
         "type": "STRING",
         "description": "",
         "default": "",
+        "json_schema": None,
     }
     assert (identity.ref.api, identity.method) == ("is_id", "GET")
 

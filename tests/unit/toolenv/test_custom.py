@@ -12,7 +12,9 @@ from services.contracts.errors import DeadlineExceeded, Unavailable
 from services.contracts.toolenv import CallStatus
 from services.toolenv.catalog import CatalogueEntry
 from services.toolenv.executors import custom
-from services.toolenv.executors.custom import CustomExecutor, parse_arguments
+from services.toolenv.executors.base import Declined
+from services.toolenv.executors.custom import CustomExecutor
+from services.toolenv.invocation import parse_arguments, prepare
 from services.toolenv.sandbox import SandboxOutcome
 from tests.fakes.tool_sandbox import FakeSandbox, ended, make_entry
 
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_result_is_printed_as_error_and_response(
     sandbox: FakeSandbox, entry: CatalogueEntry
 ) -> None:
-    observation = await CustomExecutor(sandbox).execute(entry, '{"text": "é", "times": 2}')
+    observation = await CustomExecutor(sandbox).execute(prepare(entry, '{"text": "é", "times": 2}'))
     assert observation.content == '{"error": "", "response": "\\u00e9\\u00e9"}'
     assert (observation.status, observation.source) == (CallStatus.OK, "custom")
     assert observation.latency_s == 0.25
@@ -30,7 +32,7 @@ async def test_a_result_is_printed_as_error_and_response(
 
 async def test_empty_arguments_are_the_empty_object(sandbox: FakeSandbox) -> None:
     entry = make_entry(source="def echo_text(text='none'):\n    return text\n")
-    observation = await CustomExecutor(sandbox).execute(entry, " \n")
+    observation = await CustomExecutor(sandbox).execute(prepare(entry, " \n"))
     assert sandbox.calls[0][:2] == ("echo_text", {})
     assert json.loads(observation.content)["response"] == "none"
 
@@ -54,7 +56,7 @@ async def test_empty_arguments_are_the_empty_object(sandbox: FakeSandbox) -> Non
 async def test_broken_arguments_never_reach_the_sandbox_and_the_problem_is_named(
     sandbox: FakeSandbox, entry: CatalogueEntry, text: str, named: str
 ) -> None:
-    observation = await CustomExecutor(sandbox).execute(entry, text)
+    observation = await CustomExecutor(sandbox).execute(prepare(entry, text))
     assert observation.status is CallStatus.INVALID_ARGUMENTS
     assert named in json.loads(observation.content)["error"]
     assert sandbox.calls == []
@@ -69,11 +71,11 @@ def test_any_text_gives_an_object_or_a_named_problem(text: str) -> None:
     assert isinstance(arguments, dict)
 
 
-async def test_an_unknown_parameter_is_the_tools_error_and_lists_the_accepted_names(
+async def test_an_unknown_parameter_is_refused_and_lists_the_accepted_names(
     sandbox: FakeSandbox, entry: CatalogueEntry
 ) -> None:
-    observation = await CustomExecutor(sandbox).execute(entry, '{"txt": "a", "text": "b"}')
-    assert observation.status is CallStatus.TOOL_ERROR
+    observation = await CustomExecutor(sandbox).execute(prepare(entry, '{"txt": "a", "text": "b"}'))
+    assert observation.status is CallStatus.INVALID_ARGUMENTS
     error = json.loads(observation.content)["error"]
     assert "'txt'" in error
     assert "accepts text, times" in error
@@ -81,7 +83,7 @@ async def test_an_unknown_parameter_is_the_tools_error_and_lists_the_accepted_na
 
 async def test_a_tools_exception_is_its_error(sandbox: FakeSandbox) -> None:
     entry = make_entry(source="def echo_text(text):\n    raise ValueError('no ' + text)\n")
-    observation = await CustomExecutor(sandbox).execute(entry, '{"text": "x"}')
+    observation = await CustomExecutor(sandbox).execute(prepare(entry, '{"text": "x"}'))
     assert observation.content == '{"error": "ValueError: no x", "response": ""}'
     assert observation.status is CallStatus.TOOL_ERROR
 
@@ -97,7 +99,7 @@ async def test_a_tools_exception_is_its_error(sandbox: FakeSandbox) -> None:
         (SandboxOutcome.VIOLATION, CallStatus.SANDBOX_VIOLATION, "Refused by the sandbox: why"),
         (SandboxOutcome.PROTOCOL_ERROR, CallStatus.REQUEST_FAILED, "protocol: why"),
         (SandboxOutcome.UNKNOWN_FUNCTION, CallStatus.API_NOT_WORKING, "API not working: why"),
-        (SandboxOutcome.BAD_ARGUMENTS, CallStatus.TOOL_ERROR, "why; it accepts text, times"),
+        (SandboxOutcome.BAD_ARGUMENTS, CallStatus.INVALID_ARGUMENTS, "why; it accepts text, times"),
     ],
 )
 async def test_every_end_of_a_call_has_its_status_and_says_why(
@@ -108,7 +110,7 @@ async def test_every_end_of_a_call_has_its_status_and_says_why(
     text: str,
 ) -> None:
     sandbox.force = ended(outcome, error="why")
-    observation = await CustomExecutor(sandbox).execute(entry, "")
+    observation = await CustomExecutor(sandbox).execute(prepare(entry, ""))
     assert observation.status is status
     assert text in json.loads(observation.content)["error"]
 
@@ -122,7 +124,7 @@ async def test_what_was_printed_before_the_output_limit_is_kept(
     sandbox: FakeSandbox, entry: CatalogueEntry
 ) -> None:
     sandbox.force = ended(SandboxOutcome.OUTPUT_LIMIT, error="too much", stdout="a" * 65_536)
-    observation = await CustomExecutor(sandbox).execute(entry, "")
+    observation = await CustomExecutor(sandbox).execute(prepare(entry, ""))
     assert json.loads(observation.content)["response"] == "a" * 65_536
 
 
@@ -131,7 +133,7 @@ async def test_a_sandbox_that_cannot_run_calls_is_unavailable(
 ) -> None:
     sandbox.force = ended(SandboxOutcome.UNAVAILABLE, error="zygote died")
     with pytest.raises(Unavailable, match="zygote died"):
-        await CustomExecutor(sandbox).execute(entry, "")
+        await CustomExecutor(sandbox).execute(prepare(entry, ""))
 
 
 async def test_a_sandbox_that_hangs_is_unavailable_after_its_grace(
@@ -140,16 +142,16 @@ async def test_a_sandbox_that_hangs_is_unavailable_after_its_grace(
     monkeypatch.setattr(custom, "_SANDBOX_GRACE_S", 0.05)
     sandbox.hang = True
     with pytest.raises(Unavailable, match="did not end a call"):
-        await CustomExecutor(sandbox, call_timeout_s=0.05).execute(entry, "")
+        await CustomExecutor(sandbox, call_timeout_s=0.05).execute(prepare(entry, ""))
 
 
 async def test_the_sandbox_gets_the_smaller_of_call_limit_and_deadline(
     sandbox: FakeSandbox, entry: CatalogueEntry
 ) -> None:
     executor = CustomExecutor(sandbox, call_timeout_s=30)
-    await executor.execute(entry, '{"text": ""}')
+    await executor.execute(prepare(entry, '{"text": ""}'))
     with deadline_in(2):
-        await executor.execute(entry, '{"text": ""}')
+        await executor.execute(prepare(entry, '{"text": ""}'))
     assert sandbox.calls[0][2] == 30
     assert 0 < sandbox.calls[1][2] <= 2
 
@@ -158,21 +160,21 @@ async def test_a_passed_deadline_starts_nothing(
     sandbox: FakeSandbox, entry: CatalogueEntry
 ) -> None:
     with deadline_in(-1), pytest.raises(DeadlineExceeded):
-        await CustomExecutor(sandbox).execute(entry, "")
+        await CustomExecutor(sandbox).execute(prepare(entry, ""))
     assert sandbox.calls == []
 
 
-async def test_an_api_without_code_is_an_observation_that_says_so(sandbox: FakeSandbox) -> None:
-    observation = await CustomExecutor(sandbox).execute(make_entry(source=None), "{}")
-    assert observation.status is CallStatus.API_NOT_WORKING
-    assert "Customized/echo_tool/api.py is missing" in observation.content
+async def test_an_api_without_code_is_declined_with_the_missing_file(sandbox: FakeSandbox) -> None:
+    answer = await CustomExecutor(sandbox).execute(prepare(make_entry(source=None), "{}"))
+    assert isinstance(answer, Declined)
+    assert "api.py is missing" in answer.reason
 
 
 async def test_a_result_longer_than_one_megabyte_when_printed_is_refused(
     sandbox: FakeSandbox, entry: CatalogueEntry
 ) -> None:
     sandbox.force = ended(SandboxOutcome.OK, value="é" * 300_000)
-    observation = await CustomExecutor(sandbox).execute(entry, "")
+    observation = await CustomExecutor(sandbox).execute(prepare(entry, ""))
     assert observation.status is CallStatus.OUTPUT_LIMIT
     assert "1048576 bytes" in observation.content
 
@@ -181,5 +183,5 @@ async def test_a_result_that_json_cannot_hold_is_the_tools_error(
     sandbox: FakeSandbox, entry: CatalogueEntry
 ) -> None:
     sandbox.force = ended(SandboxOutcome.OK, value=[float("nan")])
-    observation = await CustomExecutor(sandbox).execute(entry, "")
+    observation = await CustomExecutor(sandbox).execute(prepare(entry, ""))
     assert observation.status is CallStatus.TOOL_ERROR

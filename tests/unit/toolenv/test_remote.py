@@ -14,6 +14,7 @@ from services.contracts.errors import DeadlineExceeded, Unavailable
 from services.contracts.toolenv import CallStatus, Observation
 from services.toolenv.catalog import CatalogueEntry
 from services.toolenv.executors.remote import RemoteExecutor
+from services.toolenv.invocation import prepare
 from tests.fakes.toolbench_backend import Backend
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +25,7 @@ async def call(
 ) -> Observation:
     async with httpx.AsyncClient(trust_env=False) as http:
         executor = RemoteExecutor(http, url=backend.url, **options)
-        return await executor.execute(entry, arguments_text)
+        return await executor.execute(prepare(entry, arguments_text))
 
 
 async def test_the_request_has_toolbench_fields_and_header_and_the_models_text_verbatim(

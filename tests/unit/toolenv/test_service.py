@@ -10,7 +10,9 @@ from services.contracts.errors import NotFound, ResourceExhausted, Unavailable
 from services.contracts.toolenv import CallStatus, ToolCall
 from services.toolenv.admission import Admission
 from services.toolenv.catalog import Catalogue
+from services.toolenv.chain import Chain
 from services.toolenv.executors.custom import CustomExecutor
+from services.toolenv.registry import Registry
 from services.toolenv.service import ToolEnvService
 from services.toolenv.status import SandboxStatus
 from tests.fakes.tool_sandbox import FakeSandbox, make_entry
@@ -25,8 +27,10 @@ def make_service(
 ) -> ToolEnvService:
     status = SandboxStatus(tier="ns", is_alive=is_alive, landlock_abi=7, probes=())
     return ToolEnvService(
-        catalogue=Catalogue([make_entry(), make_entry("Customized/echo_tool/shout")]),
-        executor=CustomExecutor(sandbox, call_timeout_s=0.5),
+        registry=Registry.fixed(
+            Catalogue([make_entry(), make_entry("Customized/echo_tool/shout")])
+        ),
+        chain=Chain([CustomExecutor(sandbox, call_timeout_s=0.5)]),
         admission=Admission(max_running=max_running, max_waiting=max_waiting),
         sandbox_status=lambda: status,
     )
@@ -47,8 +51,8 @@ async def test_an_unknown_api_is_not_found_and_similar_ones_are_named(sandbox: F
 async def test_a_hostile_name_costs_no_time(sandbox: FakeSandbox) -> None:
     entries = [make_entry(f"Customized/echo_tool/{'ab' * 100}{number}") for number in range(2000)]
     service = ToolEnvService(
-        catalogue=Catalogue(entries),
-        executor=CustomExecutor(sandbox),
+        registry=Registry.fixed(Catalogue(entries)),
+        chain=Chain([CustomExecutor(sandbox)]),
         admission=Admission(max_running=1, max_waiting=0),
     )
     ref = ApiRef(category="Customized", tool="ba" * 250, api="ab" * 250)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from services.toolenv.chain import ExecutorName
 from services.toolenv.settings import ToolEnvSettings
 
 
@@ -17,16 +16,14 @@ def test_roots_are_separated_by_colons(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_remote_executor_without_a_url_is_refused_with_an_example(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("TOOLENV_EXECUTOR", "remote")
+    monkeypatch.setenv("TOOLENV_SOURCES", "remote")
     with pytest.raises(ValidationError, match="TOOLENV_REMOTE_URL, for example"):
         ToolEnvSettings()
 
 
 def test_the_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOOLENV_REMOTE_KEY", "s3cret")
-    settings = ToolEnvSettings(
-        executor=ExecutorName.REMOTE, remote_url="http://127.0.0.1:1/virtual"
-    )
+    settings = ToolEnvSettings(sources=("remote",), remote_url="http://127.0.0.1:1/virtual")
     assert "s3cret" not in repr(settings)
 
 
@@ -37,7 +34,7 @@ def test_the_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CALL_TIMEOUT_S", "31"),
         ("SANDBOX_POOL_SIZE", "65"),
         ("PORT", "-1"),
-        ("EXECUTOR", "host"),
+        ("SOURCES", "host"),
         ("SANDBOX_TIER", "none"),
     ],
 )

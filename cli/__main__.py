@@ -5,7 +5,20 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from cli import ask, data, doctor, evaluate, index, retrieve, solve, tools, train, up
+from cli import (
+    ask,
+    bench,
+    credentials,
+    data,
+    doctor,
+    evaluate,
+    index,
+    retrieve,
+    solve,
+    tools,
+    train,
+    up,
+)
 from cli.session import explain
 from services.contracts.errors import InvalidArgument, NotFound, ServiceError
 
@@ -19,11 +32,13 @@ app.command("up")(up.up)
 app.command("ask")(ask.ask)
 app.command("solve")(solve.solve)
 app.add_typer(tools.app, name="tools")
+app.add_typer(credentials.app, name="credentials")
 app.command("retrieve")(retrieve.retrieve)
 app.add_typer(index.app, name="index")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(train.app, name="train")
 app.add_typer(data.app, name="data")
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 
 _BAD_INPUT = 2

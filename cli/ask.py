@@ -7,6 +7,7 @@ import typer
 from pydantic import TypeAdapter
 
 from cli.session import checked, connect
+from cli.sources import SourcesOption, parse_sources
 from cli.steps import StepPrinter
 from services.contracts.apis import ApiRef
 from services.contracts.clients.stream import parse_frame
@@ -25,6 +26,7 @@ def ask(
         list[str] | None,
         typer.Option(help="category/tool/api to offer instead of retrieving; repeat it."),
     ] = None,
+    sources: SourcesOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
 ) -> None:
     """Solve TEXT and stream the steps; exit status 0 only for an answer."""
@@ -32,6 +34,8 @@ def ask(
         raise InvalidArgument("the instruction is empty; give it as one quoted argument")
     parse_method(method)
     body: dict[str, object] = {"text": text, "top_k": top_k, "method": method}
+    if sources:
+        body["sources"] = parse_sources(sources)
     if api:
         body["apis"] = [_parse_ref(ref).model_dump() for ref in api]
     ended = asyncio.run(_ask(body, as_json=as_json))

@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 import typer
 from rich.progress import Progress
 
+from cli.sources import SourcesOption, parse_sources
 from services.contracts.compat import NONE, TOOLBENCH
 from services.contracts.methods import DEFAULT_METHOD, parse_method
 from services.contracts.planner import Limits
 from services.contracts.toolbench.queries import Query, read_queries
+from services.contracts.toolenv import CallSource
 from services.kit.logging import configure_logging
 from services.kit.settings import SharedSettings
 from services.planner.batch import BatchOptions, BatchReport, solve_queries
@@ -28,6 +30,7 @@ def solve(
     toolenv_url: Annotated[
         str | None, typer.Option(help="ToolBench backend, e.g. http://host:8080/virtual.")
     ] = None,
+    sources: SourcesOption = None,
     llm_base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server.")] = None,
     llm_model: Annotated[str | None, typer.Option(help="Model name on that server.")] = None,
     compat: Annotated[
@@ -60,7 +63,14 @@ def solve(
         ),
     )
     report = asyncio.run(
-        _solve(loaded, options, shared, tools_root=tools_root, toolenv_url=toolenv_url)
+        _solve(
+            loaded,
+            options,
+            shared,
+            tools_root=tools_root,
+            toolenv_url=toolenv_url,
+            sources=parse_sources(sources) if sources else None,
+        )
     )
     for name, count in sorted(report.counts.items()):
         print(f"{name}: {count}")
@@ -76,11 +86,15 @@ async def _solve(
     *,
     tools_root: Path | None,
     toolenv_url: str | None,
+    sources: tuple[CallSource, ...] | None,
 ) -> BatchReport:
     from infra.embedded.host import HostOptions, open_system  # heavy: sandbox and model
 
     host = HostOptions(
-        tools_root=tools_root, toolenv_url=toolenv_url, with_retriever=options.open_domain
+        tools_root=tools_root,
+        toolenv_url=toolenv_url,
+        sources=sources,
+        with_retriever=options.open_domain,
     )
     with Progress(transient=True) as progress:
         task = progress.add_task("solving", total=len(queries))

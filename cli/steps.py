@@ -68,7 +68,10 @@ class StepPrinter:
         self._console.print(
             f"{self._step:>2} {mark} [bold]{name}[/] {escape(_cut(call.arguments))}"
         )
-        origin = f"{event.source or 'no tool'}, {event.latency_s * 1e3:.1f} ms, {event.status}"
+        source: str = event.source or "no tool"
+        if event.age_s is not None:
+            source += f" of an answer {_age(event.age_s)} old"
+        origin = f"{source}, {event.latency_s * 1e3:.1f} ms, {event.status}"
         self._console.print(f"   → {escape(_cut(event.observation))} [dim]({origin})[/]")
 
     def _show_end(self, event: RunEnded) -> None:
@@ -83,6 +86,14 @@ class StepPrinter:
             ending = f"{event.kind}{f': {why}' if why else ''}"
             self._console.print(f"\n[bold red]No answer[/] ({escape(ending)})")
         self._console.print(f"[dim]{cost}[/]")
+
+
+def _age(seconds: float) -> str:
+    """The age in its largest whole unit."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _cut(text: str) -> str:

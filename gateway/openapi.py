@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 
 _DEFINITIONS = "#/$defs/"
 
 
-def json_body(model: type[BaseModel]) -> dict[str, Any]:
+def json_body(model: Any) -> dict[str, Any]:
     """What `openapi_extra` of a route takes; the schema stands on its own, without references.
 
     Only for models that do not contain themselves.
     """
-    schema = model.model_json_schema()
+    schema = TypeAdapter(model).json_schema()
     definitions = schema.pop("$defs", {})
     content = {"application/json": {"schema": _inline(schema, definitions)}}
     return {"requestBody": {"required": True, "content": content}}

@@ -14,6 +14,7 @@ from services.contracts.errors import InvalidArgument
 from services.contracts.methods import DEFAULT_METHOD, parse_method
 from services.contracts.planner import SolveRequest
 from services.contracts.retriever import MAX_TOP_K
+from services.contracts.toolenv import CallSource
 from services.kit.app import parse_body
 from services.kit.streaming import model_lines
 
@@ -28,7 +29,9 @@ class RunRequest(WireModel):
     method: str = DEFAULT_METHOD
     apis: tuple[ApiRef, ...] | None = Field(default=None, min_length=1, max_length=MAX_TOP_K)
     """The action space; `None` lets the retriever choose."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
+    sources: tuple[CallSource, ...] | None = Field(default=None, min_length=1, max_length=5)
+    """Who may answer calls, preferred first; `None` leaves it to the tool environment."""
 
 
 _BODY = TypeAdapter(RunRequest)
@@ -49,6 +52,7 @@ async def start_run(request: Request) -> RunResponse:
         apis=body.apis,
         top_k=body.top_k,
         seed=body.seed,
+        sources=body.sources,
         limits=state.backends.limits,
     )
     return RunResponse(model_lines(state.pool.run(solve)), pool=state.pool)

@@ -21,6 +21,7 @@ from services.contracts.errors import Internal, ServiceError
 from services.contracts.methods import DEFAULT_METHOD, OFFERED_METHODS, parse_method
 from services.contracts.planner import RunEnded, SolveRequest
 from services.contracts.retriever import MAX_TOP_K
+from services.contracts.toolenv import CallSource
 from services.kit.app import parse_body
 from services.kit.boundary import attribute_to
 
@@ -34,6 +35,8 @@ class StreamRequest(ForeignModel):
     text: InstructionText
     top_k: int = Field(default=5, ge=1, le=MAX_TOP_K)
     method: str = DEFAULT_METHOD
+    sources: tuple[CallSource, ...] | None = Field(default=None, min_length=1, max_length=5)
+    """Who may answer calls (ours, not ToolBench's); see `RunRequest`."""
 
 
 _BODY = TypeAdapter(StreamRequest)
@@ -49,7 +52,11 @@ async def stream(request: Request) -> RunResponse:
     method = parse_method(body.method)
     state = state_of(request)
     solve = SolveRequest(
-        instruction=body.text, method=method.name, top_k=body.top_k, limits=state.backends.limits
+        instruction=body.text,
+        method=method.name,
+        top_k=body.top_k,
+        sources=body.sources,
+        limits=state.backends.limits,
     )
     return RunResponse(_lines(state, solve, shown_method=body.method), pool=state.pool)
 

@@ -1,23 +1,48 @@
 """`/v1/tools`: the catalogue, and calling one API by hand."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.openapi import json_body
 from gateway.state import state_of
 from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.errors import InvalidArgument, NotFound
-from services.contracts.toolenv import Observation, ToolCall
+from services.contracts.toolenv import ApiHealth, CallResult, CatalogueChange, Observation, ToolCall
 from services.kit.app import describe_validation, parse_body
 
 router = APIRouter(tags=["tools"])
 _BODY = TypeAdapter(ToolCall)
+_BODIES = TypeAdapter(tuple[ToolCall, ...])
 
 
 @router.get("/v1/tools")
-async def list_tools(request: Request) -> list[ApiDocument]:
-    """Every API document, ordered by address."""
-    return await state_of(request).backends.toolenv.catalogue()
+async def list_tools(
+    request: Request,
+    response: Response,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> list[ApiDocument]:
+    """A page of the API documents, ordered by address; `X-Total-Count` says how many there are."""
+    documents = await state_of(request).backends.toolenv.catalogue()
+    response.headers["X-Total-Count"] = str(len(documents))
+    return documents[offset : offset + limit]
+
+
+@router.get("/v1/tools/health")
+async def tools_health(request: Request) -> list[ApiHealth]:
+    """How every API that was called, or lacks a credential, is doing."""
+    return await state_of(request).backends.toolenv.health()
+
+
+@router.post("/v1/tools/reload")
+async def reload_tools(request: Request) -> CatalogueChange:
+    """Read the sources of tools again, and index what they hold now."""
+    backends = state_of(request).backends
+    change = await backends.toolenv.reload()
+    await backends.retriever.index(tuple(await backends.toolenv.catalogue()))
+    return change
 
 
 @router.get("/v1/tools/{category}/{tool}/{api}")
@@ -31,6 +56,13 @@ async def show_tool(request: Request, category: str, tool: str, api: str) -> Api
     if not documents:
         raise NotFound(f"no API {str(ref)!r}; `toolwright tools list` shows what there is")
     return documents[0]
+
+
+@router.post("/v1/tools/call-many", openapi_extra=json_body(tuple[ToolCall, ...]))
+async def call_tools(request: Request) -> list[CallResult]:
+    """Run several API calls side by side; one that fails does not touch its siblings."""
+    calls = await parse_body(request, _BODIES)
+    return await state_of(request).backends.toolenv.invoke_many(calls)
 
 
 @router.post("/v1/tools/call", openapi_extra=json_body(ToolCall))

@@ -13,6 +13,13 @@ export function element(tag, className = "", text = "") {
   return made;
 }
 
+/** An age in its largest whole unit. */
+function ago(seconds) {
+  const units = [["days", 86400], ["hours", 3600], ["minutes", 60]];
+  const [unit, length] = units.find(([, length]) => seconds >= 2 * length) ?? ["seconds", 1];
+  return `${Math.round(seconds / length)} ${unit}`;
+}
+
 export function duration(seconds) {
   if (seconds < 0.0095) return `${Math.max(seconds * 1000, 0.1).toFixed(1)} ms`;
   if (seconds < 0.9995) return `${(seconds * 1000).toFixed(0)} ms`;
@@ -264,7 +271,7 @@ export class RunView {
     entry.label.textContent = entry.times === 1 ? "called" : `called ${entry.times}×`;
   }
 
-  callFinished({ call_id: id, observation, status, source, latency_s: latency }) {
+  callFinished({ call_id: id, observation, status, source, latency_s: latency, age_s: age }) {
     const call = this.calls.get(id);
     if (!call) return;
     const { item, body } = call.step;
@@ -278,6 +285,7 @@ export class RunView {
     if (!isGood) item.classList.add("failed");
     const badges = isGood ? [] : [element("span", "badge failure", status.replaceAll("_", " "))];
     if (source && !(source === "error" && !isGood)) badges.push(this.sourceView(source));
+    if (age != null) badges.push(element("span", "latency", `recorded ${ago(age)} ago`));
     call.end.replaceChildren(...badges, element("span", "latency", duration(latency)));
     call.block.append(observationView(observation));
   }

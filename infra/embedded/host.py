@@ -18,7 +18,7 @@ from infra.embedded.server import bind_port, serve_listener, serve_socket
 from infra.embedded.settings import EmbeddedSettings
 from services.contracts.llm import ChatModel
 from services.contracts.retriever import Retriever
-from services.contracts.toolenv import ToolEnv
+from services.contracts.toolenv import CallSource, ToolEnv
 from services.kit.app import create_app
 from services.kit.settings import SharedSettings
 from services.llm.bootstrap import open_llm
@@ -44,6 +44,8 @@ class HostOptions:
     """Tools tree; the bundled one when `None`."""
     toolenv_url: str | None = None
     """ToolBench backend that executes the calls instead of the sandbox."""
+    sources: tuple[CallSource, ...] | None = None
+    """Who answers tool calls, preferred first; the service's own order when `None`."""
     with_retriever: bool = True
     """Closed-domain batches need none."""
 

@@ -12,7 +12,7 @@ from services.contracts.errors import Problem
 from services.contracts.ids import RunId
 from services.contracts.llm import FunctionSchema, Message, Usage
 from services.contracts.retriever import MAX_TEXT_CHARS, MAX_TOP_K, RetrievedApi
-from services.contracts.toolenv import CallStatus, ObservationSource
+from services.contracts.toolenv import CallSource, CallStatus, ObservationSource
 
 
 class Limits(WireModel):
@@ -38,6 +38,8 @@ class SolveRequest(WireModel):
     apis: tuple[ApiRef, ...] | None = None
     """The action space; `None` lets the retriever choose `top_k` APIs (open domain)."""
     top_k: int = Field(default=5, ge=1, le=MAX_TOP_K)
+    sources: tuple[CallSource, ...] | None = Field(default=None, min_length=1, max_length=5)
+    """Who may answer the run's calls, see `ToolCall.sources`; `None` leaves it to the service."""
     limits: Limits = Limits()
     compat: Compat = NONE
     seed: int = 0
@@ -135,6 +137,12 @@ class ToolFinished(_NodeEvent):
     source: ObservationSource | None
     """`None` when no tool was asked."""
     latency_s: float = Field(ge=0)
+    upstream_status: int | None = None
+    """HTTP status of the API itself, where there is one."""
+    age_s: float | None = None
+    """Seconds since a replayed answer was recorded."""
+    key: str | None = None
+    """Content address of the call, under which a recording of it is kept."""
 
 
 class ExpansionFinished(_NodeEvent):

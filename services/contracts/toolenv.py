@@ -29,6 +29,8 @@ class CallStatus(StrEnum):
     API_NOT_WORKING = "api_not_working"
     UNAUTHORIZED = "unauthorized"
     UNSUBSCRIBED = "unsubscribed"
+    BLOCKED = "blocked"
+    """The API's provider refuses this caller for good."""
     TOO_MANY_REQUESTS = "too_many_requests"
     RATE_LIMITED = "rate_limited"
     TOOL_ERROR = "tool_error"
@@ -98,6 +100,8 @@ class Observation(ForeignModel):
     """Where the whole answer is kept when it exceeded the limit: `sha256:<hex>`."""
     is_recorded: bool | None = None
     """Whether this answer is safely in the record; `None` when recording it was not asked for."""
+    tried: CallSource | None = None
+    """The source whose answer or failure this is; `None` when all declined."""
     attempts: tuple[Attempt, ...] = ()
     """Sources of the chain before the one that answered, in order."""
 
@@ -108,6 +112,46 @@ class CallResult(ForeignModel):
     observation: Observation | None = None
     problem: Problem | None = None
     """The environment itself failed for this call; see `ServiceError`."""
+
+
+class HealthState(StrEnum):
+    """What the last answers of an API say about access to it."""
+
+    OK = "ok"
+    UNSUBSCRIBED = "unsubscribed"
+    UNAUTHORISED = "unauthorised"
+    BLOCKED = "blocked"
+    QUOTA = "quota"
+    UNKNOWN = "unknown"
+    """Never called, or it gave no answer that says."""
+
+
+class ApiHealth(ForeignModel):
+    """How one API has answered so far; recordings and simulations do not count."""
+
+    ref: ApiRef
+    state: HealthState = HealthState.UNKNOWN
+    calls: int = Field(default=0, ge=0)
+    success_rate: float = Field(default=0.5, ge=0, le=1)
+    """Expected share of calls that the API answers: (answered + 1) / (calls + 2), so 0.5 for one
+    that was never called. A wrong argument that the API explains counts as answered."""
+    mean_latency_s: float | None = Field(default=None, ge=0)
+    """Mean over all answered calls, seconds."""
+    last_status: CallStatus | None = None
+    last_called_at: float | None = None
+    """Unix seconds."""
+    missing_credentials: tuple[str, ...] = ()
+    """Names of credentials that the API needs and nobody has set for all users."""
+
+
+class CatalogueChange(ForeignModel):
+    """What reading the sources of tools again did, addresses in order."""
+
+    added: tuple[ApiRef, ...] = ()
+    removed: tuple[ApiRef, ...] = ()
+    changed: tuple[ApiRef, ...] = ()
+    refused: tuple[str, ...] = ()
+    """Files and entries that are not offered, each with reason and fix; quarantined ones too."""
 
 
 class ToolEnv(Protocol):
@@ -147,4 +191,16 @@ class ToolEnv(Protocol):
 
     async def catalogue(self) -> list[ApiDocument]:
         """Every document, ordered by address; what the retriever indexes."""
+        ...
+
+    async def health(self) -> list[ApiHealth]:
+        """How every API that was called, or lacks a credential, is doing; ordered by address."""
+        ...
+
+    async def reload(self) -> CatalogueChange:
+        """Read the sources of tools again; calls in progress finish with what they began with.
+
+        Raises:
+            FailedPrecondition: A source as a whole cannot be read; the catalogue in force stays.
+        """
         ...

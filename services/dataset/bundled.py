@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from services.contracts.apis import ApiDocument, ApiRef
+from services.contracts.apis import ApiDocument, ApiParameter, ApiRef
 from services.contracts.evaluator import ExpectedAnswer
 from services.contracts.toolenv import ToolEnv
 from services.dataset.instructions import (
@@ -88,11 +88,16 @@ def _api_element(document: ApiDocument) -> dict[str, JsonValue]:
         "tool_name": document.tool_name,
         "api_name": document.api_name,
         "api_description": document.description,
-        "required_parameters": [p.model_dump() for p in document.required_parameters],
-        "optional_parameters": [p.model_dump() for p in document.optional_parameters],
+        "required_parameters": _parameters(document.required_parameters),
+        "optional_parameters": _parameters(document.optional_parameters),
         "method": document.method,
         "template_response": document.template_response,
     }
+
+
+def _parameters(parameters: Sequence[ApiParameter]) -> list[JsonValue]:
+    """As ToolBench has them, which knows no JSON Schema."""
+    return [parameter.model_dump(exclude={"json_schema"}) for parameter in parameters]
 
 
 def _write_file(path: Path, queries: list[dict[str, JsonValue]]) -> str:

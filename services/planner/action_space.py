@@ -14,7 +14,7 @@ from services.contracts.toolbench.functions import (
     strict_function,
     toolbench_function,
 )
-from services.contracts.toolbench.names import MAX_FUNCTION_NAME_CHARS
+from services.contracts.toolbench.names import distinct_names
 
 _MAX_HINTS = 3
 _HINT_CUTOFF = 0.6  # similarity in [0, 1]; below it a hint is more often noise than help
@@ -113,23 +113,11 @@ def _as_toolbench(documents: Sequence[ApiDocument], compat: Compat) -> list[Func
 
 def _as_strict(documents: Sequence[ApiDocument]) -> list[Function]:
     """Every API once and under a name of its own, as OpenAI's protocol demands."""
-    functions: list[Function] = []
-    taken = {FINISH}
-    for document in {document.ref: document for document in documents}.values():
-        schema = strict_function(document)
-        name = _free_name(schema.name, taken)
-        taken.add(name)
-        functions.append(Function(schema.model_copy(update={"name": name}), document.ref))
-    return functions
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    candidate, number = name, 2
-    while candidate in taken:
-        suffix = f"_{number}"
-        candidate = name[: MAX_FUNCTION_NAME_CHARS - len(suffix)] + suffix
-        number += 1
-    return candidate
+    once = {document.ref: document for document in documents}
+    names = distinct_names(once, taken=(FINISH,))
+    return [
+        Function(strict_function(document, name=names[ref]), ref) for ref, document in once.items()
+    ]
 
 
 def build_action_space(documents: Sequence[ApiDocument], *, compat: Compat) -> ActionSpace:

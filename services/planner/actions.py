@@ -9,6 +9,7 @@ from services.contracts.toolbench.codes import status_of_error_text
 from services.contracts.toolbench.functions import FINISH
 from services.contracts.toolenv import (
     MAX_ARGUMENTS_CHARS,
+    CallSource,
     CallStatus,
     Observation,
     ObservationSource,
@@ -37,22 +38,32 @@ class Outcome(NamedTuple):
     observation: str
     """Cut to `max_observation_chars`."""
     status: CallStatus
-    source: ObservationSource | None = None
-    latency_s: float = 0.0
     answer: str | None = None
     """Plain text of the final answer, when the action gave one."""
+    source: ObservationSource | None = None
+    latency_s: float = 0.0
+    upstream_status: int | None = None
+    age_s: float | None = None
+    key: str | None = None
 
 
 class ActionRunner:
     """Runs the actions of one run, one after the other."""
 
     def __init__(
-        self, *, space: ActionSpace, toolenv: ToolEnv, budget: Budget, compat: Compat
+        self,
+        *,
+        space: ActionSpace,
+        toolenv: ToolEnv,
+        budget: Budget,
+        compat: Compat,
+        sources: tuple[CallSource, ...] | None = None,
     ) -> None:
         self._space = space
         self._toolenv = toolenv
         self._budget = budget
         self._compat = compat
+        self._sources = sources
 
     def api_of(self, name: str) -> ApiRef | None:
         """Which API a called name means; `None` for Finish and unknown names."""
@@ -80,13 +91,18 @@ class ActionRunner:
                 f"the arguments have {len(arguments)} characters, more than {MAX_ARGUMENTS_CHARS}"
             )
         async with self._budget.wait():
-            observation = await self._toolenv.invoke(ToolCall(api=api, arguments_text=arguments))
+            observation = await self._toolenv.invoke(
+                ToolCall(api=api, arguments_text=arguments, sources=self._sources)
+            )
         self._budget.tool_calls += 1
         return Outcome(
             self._cut(observation.content),
             self._status(observation),
-            observation.source,
-            observation.latency_s,
+            source=observation.source,
+            latency_s=observation.latency_s,
+            upstream_status=observation.upstream_status,
+            age_s=observation.age_s,
+            key=observation.key,
         )
 
     def _refused(self, error: str) -> Outcome:

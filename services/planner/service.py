@@ -191,7 +191,11 @@ class PlannerService:
                 model=self._model, tools=space.schemas, budget=run.budget, sampling=sampling
             ),
             actions=ActionRunner(
-                space=space, toolenv=self._toolenv, budget=run.budget, compat=compat
+                space=space,
+                toolenv=self._toolenv,
+                budget=run.budget,
+                compat=compat,
+                sources=request.sources,
             ),
             budget=run.budget,
             prompts=prompts,

@@ -10,6 +10,7 @@ from services.retriever.fusion import Fusion
 from services.retriever.index.base import IndexStore
 from services.retriever.service import RetrieverService
 from services.retriever.settings import RetrieverSettings
+from services.retriever.vector_cache import CachedEmbedder
 
 
 @asynccontextmanager
@@ -32,7 +33,7 @@ async def open_retriever(
     try:
         async with _open_store(settings, shared) as store:
             service = RetrieverService(
-                embedder=embedder,
+                embedder=CachedEmbedder(embedder, shared.toolwright_home / "vectors.db"),
                 store=store,
                 template=settings.text_template,
                 fusion=Fusion(k=settings.fusion_k, sparse_weight=settings.sparse_weight),

@@ -100,7 +100,7 @@ def toolbench_text(document: ApiDocument) -> str:
 
 
 def _parameters_json(parameters: tuple[ApiParameter, ...]) -> str:
-    return json.dumps([parameter.model_dump() for parameter in parameters])
+    return json.dumps([parameter.model_dump(exclude={"json_schema"}) for parameter in parameters])
 
 
 def short_text(document: ApiDocument) -> str:

@@ -15,12 +15,14 @@ from services.toolenv.invocation import Invocation
 from services.toolenv.observation import failed
 
 _WITHOUT_EFFECTS: Final[frozenset[CallSource]] = frozenset({"replay", "simulated"})
+_MAX_REASON_CHARS: Final = 500
 _UNANSWERED: Final = frozenset(
     {
         CallStatus.TIMEOUT,
         CallStatus.API_NOT_WORKING,
         CallStatus.UNAUTHORIZED,
         CallStatus.UNSUBSCRIBED,
+        CallStatus.BLOCKED,
         CallStatus.TOO_MANY_REQUESTS,
         CallStatus.RATE_LIMITED,
         CallStatus.REQUEST_FAILED,
@@ -92,18 +94,19 @@ class Chain:
             answer = await self._ask(source, invocation)
             if isinstance(answer, Declined):
                 attempts.append(Attempt(source=source, reason=answer.reason))
-                continue
-            if answer.status not in _UNANSWERED:
-                return _labelled(await self._recorded(invocation, answer), invocation, attempts)
-            attempts.append(
-                Attempt(source=source, reason=answer.content[:500], status=answer.status)
-            )
-            failure = failure or answer
+            elif answer.status in _UNANSWERED and failure is None:
+                failure = _labelled(answer, source, invocation, attempts)
+                attempts.append(_attempt(source, answer))
+            elif answer.status in _UNANSWERED:
+                attempts.append(_attempt(source, answer))
+            else:
+                answer = await self._recorded(invocation, answer)
+                return _labelled(answer, source, invocation, attempts)
         if failure is not None:
-            return _labelled(failure, invocation, attempts)
+            return failure
         reasons = "; ".join(f"{attempt.source}: {attempt.reason}" for attempt in attempts)
         nobody = failed(CallStatus.API_NOT_WORKING, f"API not working: {reasons}")
-        return _labelled(nobody, invocation, attempts)
+        return _labelled(nobody, None, invocation, attempts)
 
     async def _ask(self, source: CallSource, invocation: Invocation) -> Observation | Declined:
         executor = self._executors.get(source)
@@ -119,7 +122,15 @@ class Chain:
         return answer.model_copy(update={"is_recorded": is_recorded})
 
 
+def _attempt(source: CallSource, answer: Observation) -> Attempt:
+    return Attempt(source=source, reason=answer.content[:_MAX_REASON_CHARS], status=answer.status)
+
+
 def _labelled(
-    answer: Observation, invocation: Invocation, attempts: Sequence[Attempt]
+    answer: Observation,
+    source: CallSource | None,
+    invocation: Invocation,
+    attempts: Sequence[Attempt],
 ) -> Observation:
-    return answer.model_copy(update={"key": invocation.key, "attempts": tuple(attempts)})
+    labels = {"key": invocation.key, "tried": source, "attempts": tuple(attempts)}
+    return answer.model_copy(update=labels)

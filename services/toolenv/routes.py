@@ -1,12 +1,12 @@
 """HTTP face of the tool environment."""
 
-from typing import cast
+from typing import Annotated, cast
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 
 from services.contracts.apis import ApiDocument, ApiRef
-from services.contracts.toolenv import CallResult, Observation, ToolCall
+from services.contracts.toolenv import ApiHealth, CallResult, CatalogueChange, Observation, ToolCall
 from services.kit.app import parse_body
 from services.toolenv.service import ToolEnvService
 from services.toolenv.status import SandboxStatus
@@ -45,9 +45,25 @@ async def describe(request: Request) -> list[ApiDocument]:
 
 
 @router.get("/catalogue")
-async def catalogue(request: Request) -> list[ApiDocument]:
-    """Every document, ordered by address."""
-    return await _service(request).catalogue()
+async def catalogue(
+    request: Request,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 2_000,
+) -> list[ApiDocument]:
+    """A page of the documents, ordered by address."""
+    return (await _service(request).catalogue())[offset : offset + limit]
+
+
+@router.get("/tools/health")
+async def health(request: Request) -> list[ApiHealth]:
+    """How every API that was called, or lacks a credential, is doing."""
+    return await _service(request).health()
+
+
+@router.post("/tools/reload")
+async def reload(request: Request) -> CatalogueChange:
+    """Read the sources of tools again."""
+    return await _service(request).reload()
 
 
 @router.get("/sandbox")

@@ -32,6 +32,8 @@ class ToolEnvSettings(ServedSettings):
     """Longest wait for one answer of the backend, seconds."""
     remote_concurrency: int = Field(default=64, ge=1, le=1024)
     """Calls sent to the backend at the same time."""
+    credentials_key: SecretStr | None = None
+    """Fernet key of the stored credentials; one is made beside them when it is not set."""
     compat: Literal["toolbench", "none"] = "none"
     """`toolbench` derives a remote call's status from the reference's six error texts only."""
     sandbox_tier: Literal["auto", "ns", "chroot"] = "auto"

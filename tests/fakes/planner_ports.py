@@ -21,7 +21,14 @@ from services.contracts.retriever import (
     RetrieveRequest,
     RetrieveResult,
 )
-from services.contracts.toolenv import CallResult, CallStatus, Observation, ToolCall
+from services.contracts.toolenv import (
+    ApiHealth,
+    CallResult,
+    CallStatus,
+    CatalogueChange,
+    Observation,
+    ToolCall,
+)
 
 HELLO = ApiRef(category="Customized", tool="hello_world", api="get_hello_world")
 OTHER = ApiRef(category="Customized", tool="hello_world", api="other")
@@ -145,6 +152,12 @@ class FakeToolEnv:
 
     async def catalogue(self) -> list[ApiDocument]:
         return list(self._documents)
+
+    async def health(self) -> list[ApiHealth]:
+        return [ApiHealth(ref=document.ref) for document in self._documents]
+
+    async def reload(self) -> CatalogueChange:
+        return CatalogueChange()
 
 
 class FakeRetriever:

@@ -7,15 +7,18 @@ from pydantic import TypeAdapter
 
 from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.clients.http import call
-from services.contracts.toolenv import CallResult, Observation, ToolCall
+from services.contracts.toolenv import ApiHealth, CallResult, CatalogueChange, Observation, ToolCall
 
 _INVOKE_TIMEOUT_S = (
     120.0  # the service's own per-call limit is shorter; this ends a dead connection
 )
 _LOOKUP_TIMEOUT_S = 30.0
+_PAGE = 2_000  # documents in one answer, a few megabytes
 _OBSERVATION = TypeAdapter(Observation)
 _DOCUMENTS = TypeAdapter(list[ApiDocument])
 _RESULTS = TypeAdapter(list[CallResult])
+_HEALTH = TypeAdapter(list[ApiHealth])
+_CHANGE = TypeAdapter(CatalogueChange)
 _CALLS = TypeAdapter(tuple[ToolCall, ...])
 _REFS = TypeAdapter(tuple[ApiRef, ...])
 
@@ -53,6 +56,24 @@ class HttpToolEnv:
 
     async def catalogue(self) -> list[ApiDocument]:
         """See `ToolEnv.catalogue`."""
+        documents: list[ApiDocument] = []
+        while True:
+            path = f"/v1/catalogue?offset={len(documents)}&limit={_PAGE}"
+            page = await call(
+                self._http, "GET", path, _DOCUMENTS, timeout_s=_LOOKUP_TIMEOUT_S
+            )
+            documents += page
+            if len(page) < _PAGE:
+                return documents
+
+    async def health(self) -> list[ApiHealth]:
+        """See `ToolEnv.health`."""
         return await call(
-            self._http, "GET", "/v1/catalogue", _DOCUMENTS, timeout_s=_LOOKUP_TIMEOUT_S
+            self._http, "GET", "/v1/tools/health", _HEALTH, timeout_s=_LOOKUP_TIMEOUT_S
+        )
+
+    async def reload(self) -> CatalogueChange:
+        """See `ToolEnv.reload`."""
+        return await call(
+            self._http, "POST", "/v1/tools/reload", _CHANGE, timeout_s=_INVOKE_TIMEOUT_S
         )

@@ -28,12 +28,13 @@ CODE_OF_STATUS: Final[Mapping[CallStatus, int]] = MappingProxyType(
         CallStatus.SANDBOX_VIOLATION: 12,
         CallStatus.OUTPUT_LIMIT: 12,
         CallStatus.RESOURCE_LIMIT: 12,
+        CallStatus.BLOCKED: 12,
         CallStatus.MODEL_ERROR: -1,
     }
 )
 
 _STATUS_OF_CODE: Final[Mapping[int, CallStatus]] = MappingProxyType(
-    # Reversed, so that of the four statuses that share number 12 the general one remains.
+    # Reversed, so that of the statuses that share number 12 the general one remains.
     {code: status for status, code in reversed(list(CODE_OF_STATUS.items()))}
 )
 

@@ -5,6 +5,7 @@ list next to `required`, and strict JSON Schema for every other model. The texts
 own words; a caller that has the reference's passes them in.
 """
 
+import json
 from collections.abc import Iterable
 from typing import Final
 
@@ -12,7 +13,7 @@ from pydantic import JsonValue
 
 from services.contracts.apis import ApiDocument, ApiParameter
 from services.contracts.llm import FunctionSchema
-from services.contracts.toolbench.names import api_identifier, function_name
+from services.contracts.toolbench.names import api_identifier, distinct_names, function_name
 
 FINISH: Final = "Finish"
 GIVE_ANSWER: Final = "give_answer"
@@ -25,6 +26,7 @@ FINAL_ANSWER_DESCRIPTION: Final = "The answer shown to the user; needed with giv
 
 _MAX_DESCRIPTION_CHARS: Final = 256
 _MAX_TOOL_DESCRIPTION_CHARS: Final = 512
+_MAX_SCHEMA_CHARS: Final = 4096  # a longer one would crowd out the other functions' descriptions
 _TOOLBENCH_TYPES: Final = {"NUMBER": "integer", "STRING": "string", "BOOLEAN": "boolean"}
 _STRICT_TYPES: Final = {
     "NUMBER": "number",
@@ -35,7 +37,7 @@ _STRICT_TYPES: Final = {
 
 
 def name_of(document: ApiDocument) -> str:
-    """Name under which a model calls this API, at most 64 characters."""
+    """ToolBench's name for this API as a function, at most 64 characters."""
     return function_name(document.ref.api, document.ref.tool)
 
 
@@ -86,10 +88,15 @@ def _toolbench_property(parameter: ApiParameter) -> JsonValue:
     return rendered
 
 
-def strict_function(document: ApiDocument) -> FunctionSchema:
+def strict_function(document: ApiDocument, *, name: str | None = None) -> FunctionSchema:
     """Render as strict JSON Schema: every parameter shown, no key outside the standard.
 
     An API without a description borrows its tool's.
+
+    Args:
+        document: The API.
+        name: What `names.distinct_names` calls it among the APIs it is shown with; its name on its
+            own by default.
     """
     required, optional = document.required_parameters, document.optional_parameters
     properties: dict[str, JsonValue] = {
@@ -99,7 +106,7 @@ def strict_function(document: ApiDocument) -> FunctionSchema:
     names = dict.fromkeys(api_identifier(parameter.name) for parameter in required)
     text = document.description.strip() or document.tool_description.strip()
     return FunctionSchema(
-        name=name_of(document),
+        name=name or distinct_names([document.ref])[document.ref],
         description=text[: 4 * _MAX_DESCRIPTION_CHARS],
         parameters={
             "type": "object",
@@ -111,6 +118,10 @@ def strict_function(document: ApiDocument) -> FunctionSchema:
 
 
 def _strict_property(parameter: ApiParameter) -> JsonValue:
+    schema = parameter.json_schema
+    if schema is not None and len(json.dumps(schema)) <= _MAX_SCHEMA_CHARS:
+        described = {"description": parameter.description[:_MAX_DESCRIPTION_CHARS]}
+        return {**schema, **(described if parameter.description else {})}
     rendered: dict[str, JsonValue] = {
         "type": _STRICT_TYPES.get(parameter.type.upper(), "string"),
         "description": parameter.description[:_MAX_DESCRIPTION_CHARS],

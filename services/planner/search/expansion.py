@@ -182,6 +182,9 @@ class Expansion:
             code=code_of(outcome.status),
             source=outcome.source,
             latency_s=outcome.latency_s,
+            upstream_status=outcome.upstream_status,
+            age_s=outcome.age_s,
+            key=outcome.key,
         )
 
 

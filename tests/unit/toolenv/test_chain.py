@@ -131,3 +131,10 @@ async def test_a_chain_of_nothing_or_with_a_source_twice_is_refused() -> None:
         Chain([])
     with pytest.raises(ValueError, match="at most one per source"):
         Chain([answered("live"), answered("live")])
+
+
+async def test_a_failure_that_nobody_stands_in_for_is_returned_with_who_was_tried() -> None:
+    observation = await run(declining("replay"), broken("live"), declining("simulated"))
+    assert (observation.status, observation.source) == (CallStatus.TIMEOUT, "error")
+    assert observation.tried == "live"
+    assert [attempt.source for attempt in observation.attempts] == ["replay"]

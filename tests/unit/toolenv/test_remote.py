@@ -65,7 +65,7 @@ async def test_the_content_is_the_reply_printed_with_python_defaults_in_its_own_
         ("Message error...", CallStatus.TOOL_ERROR, CallStatus.TOOL_ERROR),
         ("Rate limit error...", CallStatus.OK, CallStatus.RATE_LIMITED),
         ("Gateway error...", CallStatus.OK, CallStatus.REQUEST_FAILED),
-        ("Blocked error...", CallStatus.OK, CallStatus.UNAUTHORIZED),
+        ("Blocked error...", CallStatus.OK, CallStatus.BLOCKED),
         ("Tool input parse error...\n", CallStatus.OK, CallStatus.INVALID_ARGUMENTS),
         ("Timeout error...", CallStatus.OK, CallStatus.TIMEOUT),
         ("unauthorized error...", CallStatus.OK, CallStatus.TOOL_ERROR),

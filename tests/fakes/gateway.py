@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from gateway.app import build_app
 from gateway.backends import Backends
 from gateway.settings import GatewaySettings
+from services.contracts.apis import ApiDocument
 from services.contracts.planner import Limits, PlanEvent
 from services.contracts.retriever import IndexStatus
 from tests.fakes import plan_runs
@@ -32,6 +33,11 @@ def script_of(instruction: str) -> list[PlanEvent]:
 
 class IndexedRetriever(FakeRetriever):
     """A retriever whose index is built."""
+
+    async def index(self, documents: tuple[ApiDocument, ...]) -> IndexStatus:
+        return IndexStatus(
+            version="2", n_documents=len(documents), encoder="fake", rebuilt=True, seconds=0
+        )
 
     async def status(self) -> IndexStatus | None:
         return IndexStatus(version="1", n_documents=1, encoder="fake", rebuilt=False, seconds=0)

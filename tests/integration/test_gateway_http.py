@@ -276,6 +276,38 @@ async def test_an_unknown_api_of_the_catalogue_is_named(http):
     assert "'No/such/thing'" in answer.json()["detail"]
 
 
+async def test_the_catalogue_comes_in_pages_that_say_how_many_there_are(http):
+    whole = await http.get("/v1/tools")
+    second = await http.get("/v1/tools", params={"offset": 1, "limit": 1})
+    assert whole.headers["x-total-count"] == second.headers["x-total-count"] == "2"
+    assert second.json() == whole.json()[1:]
+
+
+async def test_several_calls_in_one_request_are_answered_in_order(http):
+    refs = [document["ref"] for document in (await http.get("/v1/tools")).json()]
+    calls = [{"api": ref, "arguments_text": "{}"} for ref in refs]
+    results = (await http.post("/v1/tools/call-many", json=calls)).json()
+    assert [result["observation"]["status"] for result in results] == ["ok", "ok"]
+
+
+async def test_a_call_may_name_who_answers_and_nobody_else(http):
+    ref = (await http.get("/v1/tools")).json()[0]["ref"]
+    call = {"api": ref, "arguments_text": "{}", "sources": ["oracle"]}
+    answer = await http.post("/v1/tools/call", json=call)
+    assert answer.status_code == 400
+    assert "'oracle'" in answer.json()["detail"]
+
+
+async def test_the_health_of_every_api_is_served(http):
+    health = (await http.get("/v1/tools/health")).json()
+    assert {entry["state"] for entry in health} == {"unknown"}
+
+
+async def test_a_reload_says_what_changed(http):
+    answer = await http.post("/v1/tools/reload")
+    assert answer.json() == {"added": [], "removed": [], "changed": [], "refused": []}
+
+
 async def test_an_address_longer_than_any_is_refused_with_the_limit(http):
     answer = await http.get(f"/v1/tools/A/b/{'c' * 600}")
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_argument")
@@ -365,12 +397,15 @@ async def test_the_openapi_document_lists_the_routes_and_their_bodies(http):
         "/v1/tools",
         "/v1/tools/{category}/{tool}/{api}",
         "/v1/tools/call",
+        "/v1/tools/call-many",
+        "/v1/tools/health",
+        "/v1/tools/reload",
         "/healthz",
         "/readyz",
     }
     post = document["paths"]["/stream"]["post"]
     schema = post["requestBody"]["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == {"text", "top_k", "method"}
+    assert set(schema["properties"]) == {"text", "top_k", "method", "sources"}
     assert "application/x-ndjson" in post["responses"]["200"]["content"]
 
 

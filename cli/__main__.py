@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from cli import (
     ask,
     bench,
+    cassettes,
     credentials,
     data,
     doctor,
@@ -32,6 +33,7 @@ app.command("up")(up.up)
 app.command("ask")(ask.ask)
 app.command("solve")(solve.solve)
 app.add_typer(tools.app, name="tools")
+app.add_typer(cassettes.app, name="cassettes")
 app.add_typer(credentials.app, name="credentials")
 app.command("retrieve")(retrieve.retrieve)
 app.add_typer(index.app, name="index")

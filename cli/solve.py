@@ -94,6 +94,7 @@ async def _solve(
         tools_root=tools_root,
         toolenv_url=toolenv_url,
         sources=sources,
+        with_user_tools=tools_root is None,
         with_retriever=options.open_domain,
     )
     with Progress(transient=True) as progress:

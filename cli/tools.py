@@ -1,4 +1,4 @@
-"""`toolwright tools`: the catalogue, validation, and calling one API by hand."""
+"""`toolwright tools`: the catalogue, its sources, validation, and calling one API by hand."""
 
 import asyncio
 from pathlib import Path
@@ -9,12 +9,22 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
+from cli import mcp, tool_sources
 from cli.session import checked, connect
 from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.errors import InvalidArgument
 from services.contracts.toolenv import CallStatus, Observation, ToolCall
 
-app = typer.Typer(help="List, show, validate and call tools.", no_args_is_help=True)
+app = typer.Typer(help="Add, import, list, show, validate and call tools.", no_args_is_help=True)
+app.command("add")(tool_sources.add)
+app.command("remove")(tool_sources.remove_tool)
+app.command("export")(tool_sources.export)
+app.add_typer(tool_sources.imports, name="import")
+tool_sources.imports.command("mcp")(mcp.import_mcp)
+app.command("quarantine")(mcp.quarantine)
+app.command("approve")(mcp.approve)
+app.command("pins")(mcp.list_pins)
+_PAGE = 1_000
 _DOCUMENTS = TypeAdapter(list[ApiDocument])
 
 
@@ -39,8 +49,15 @@ def list_tools(
 
 
 async def _catalogue() -> list[ApiDocument]:
+    documents: list[ApiDocument] = []
     async with connect() as client:
-        return _DOCUMENTS.validate_json((await checked(await client.get("/v1/tools"))).content)
+        while True:
+            params = {"offset": len(documents), "limit": _PAGE}
+            response = await checked(await client.get("/v1/tools", params=params))
+            page = _DOCUMENTS.validate_json(response.content)
+            documents += page
+            if len(page) < _PAGE:
+                return documents
 
 
 @app.command()
@@ -60,8 +77,29 @@ def call(
     api: Annotated[str, typer.Argument(help="category/tool/api")],
     arguments: Annotated[str, typer.Argument(help="JSON object of arguments.")] = "{}",
 ) -> None:
-    """Run one API call in the sandbox; exit status 0 only when the tool succeeded."""
-    observation = asyncio.run(_call(ToolCall(api=_parse(api), arguments_text=arguments)))
+    """Run one API call; exit status 0 only when the tool succeeded."""
+    _run(ToolCall(api=_parse(api), arguments_text=arguments))
+
+
+@app.command()
+def test(
+    api: Annotated[str, typer.Argument(help="category/tool/api of a tool that was added.")],
+    arguments: Annotated[str, typer.Argument(help="JSON object of arguments.")] = "{}",
+) -> None:
+    """Check a tool that was added, then run one call of it; exit status 0 if both are well."""
+    from services.toolenv.validate import validate_tool
+
+    ref = _parse(api)
+    problems = validate_tool(tool_sources.user_root() / ref.category / f"{ref.tool}.json")
+    for problem in problems:
+        print(str(problem))
+    if problems:
+        raise typer.Exit(1)
+    _run(ToolCall(api=ref, arguments_text=arguments))
+
+
+def _run(request: ToolCall) -> None:
+    observation = asyncio.run(_call(request))
     print(observation.content)
     typer.echo(
         f"{observation.status} from {observation.source} in {observation.latency_s * 1e3:.1f} ms",
@@ -90,7 +128,7 @@ def validate(
         )
     problems = [problem for document in documents for problem in validate_tool(document)]
     for problem in problems:
-        print(f"{problem.file}: {problem.field}: {problem.reason}; {problem.fix}")
+        print(str(problem))
     print(f"{len(documents)} documents, {len(problems)} problems")
     raise typer.Exit(1 if problems else 0)
 

@@ -9,8 +9,16 @@ from gateway.openapi import json_body
 from gateway.state import state_of
 from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.errors import InvalidArgument, NotFound
-from services.contracts.toolenv import ApiHealth, CallResult, CatalogueChange, Observation, ToolCall
-from services.kit.app import describe_validation, parse_body
+from services.contracts.toolenv import (
+    MAX_ARGUMENTS_CHARS,
+    ApiHealth,
+    CallResult,
+    CatalogueChange,
+    Observation,
+    OverflowPart,
+    ToolCall,
+)
+from services.kit.app import describe_validation, parse_body, read_body
 
 router = APIRouter(tags=["tools"])
 _BODY = TypeAdapter(ToolCall)
@@ -36,6 +44,15 @@ async def tools_health(request: Request) -> list[ApiHealth]:
     return await state_of(request).backends.toolenv.health()
 
 
+@router.get("/v1/tools/overflow/{ref}")
+async def read_overflow(
+    request: Request, ref: str, offset: int = 0, limit: int = 65_536
+) -> OverflowPart:
+    """A piece of an answer that was too long to show (`Observation.overflow_ref`)."""
+    toolenv = state_of(request).backends.toolenv
+    return await toolenv.read_overflow(ref, offset=offset, limit=limit)
+
+
 @router.post("/v1/tools/reload")
 async def reload_tools(request: Request) -> CatalogueChange:
     """Read the sources of tools again, and index what they hold now."""
@@ -48,10 +65,7 @@ async def reload_tools(request: Request) -> CatalogueChange:
 @router.get("/v1/tools/{category}/{tool}/{api}")
 async def show_tool(request: Request, category: str, tool: str, api: str) -> ApiDocument:
     """One API document."""
-    try:
-        ref = ApiRef(category=category, tool=tool, api=api)
-    except ValidationError as exc:
-        raise InvalidArgument(describe_validation(exc)) from exc
+    ref = _ref(category, tool, api)
     documents = await state_of(request).backends.toolenv.describe([ref])
     if not documents:
         raise NotFound(f"no API {str(ref)!r}; `toolwright tools list` shows what there is")
@@ -69,7 +83,24 @@ async def call_tools(request: Request) -> list[CallResult]:
 async def call_tool(request: Request) -> Observation:
     """Run one API call and return its observation."""
     call = await parse_body(request, _BODY)
-    toolenv = state_of(request).backends.toolenv
-    if not await toolenv.describe([call.api]):
-        raise NotFound(f"no API {str(call.api)!r}; `toolwright tools list` shows what there is")
-    return await toolenv.invoke(call)
+    return await state_of(request).backends.toolenv.invoke(call)
+
+
+def _ref(category: str, tool: str, api: str) -> ApiRef:
+    try:
+        return ApiRef(category=category, tool=tool, api=api)
+    except ValidationError as exc:
+        raise InvalidArgument(describe_validation(exc)) from exc
+
+
+@router.post("/v1/tools/{category}/{tool}/{api}")
+async def call_api(request: Request, category: str, tool: str, api: str) -> Observation:
+    """Run one API call whose body is the arguments object, as exported documents describe it."""
+    body = await read_body(request, limit_bytes=4 * MAX_ARGUMENTS_CHARS)
+    try:
+        call = ToolCall(api=_ref(category, tool, api), arguments_text=body.decode() or "{}")
+    except ValidationError as exc:
+        raise InvalidArgument(describe_validation(exc)) from exc
+    except UnicodeDecodeError as exc:
+        raise InvalidArgument(f"body: byte {exc.start} is not UTF-8; send JSON") from exc
+    return await state_of(request).backends.toolenv.invoke(call)

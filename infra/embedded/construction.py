@@ -28,7 +28,9 @@ class _Workshop:
 
 @asynccontextmanager
 async def _open_tools(shared: SharedSettings) -> AsyncIterator[_Workshop]:
-    settings = ToolEnvSettings(tools_roots=(bundled_tools(),), max_waiting_calls=1_000)
+    settings = ToolEnvSettings(
+        tools_roots=(bundled_tools(),), max_waiting_calls=1_000, user_tools=False
+    )
     async with open_toolenv(settings, shared) as tools:
         yield _Workshop(tools=tools, catalogue=await tools.catalogue())
 

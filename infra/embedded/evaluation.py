@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infra.embedded.assets import bundled_instructions, local_model
-from infra.embedded.host import open_queue, open_system
+from infra.embedded.host import HostOptions, open_queue, open_system
 from services.contracts.errors import DeadlineExceeded, InvalidArgument
 from services.contracts.evaluator import Report, Sample, SampleResult
 from services.contracts.ids import SampleId
@@ -99,7 +99,9 @@ async def run_campaign(
     with results.claim(campaign):
         pending = _pending(samples, results, on_done)
         if pending:
-            async with open_system(shared) as system, open_queue(system) as redis_url:
+            # The same number twice: nobody's own tools take part.
+            bundled = HostOptions(with_user_tools=False)
+            async with open_system(shared, bundled) as system, open_queue(system) as redis_url:
                 await asyncio.to_thread(_submit, pending, redis_url, settings)
                 await _wait(pending, results, on_done, stall_s=_stall_s(settings))
     chosen = {sample.sample_id for sample in samples}

@@ -18,7 +18,7 @@ from infra.embedded.server import bind_port, serve_listener, serve_socket
 from infra.embedded.settings import EmbeddedSettings
 from services.contracts.llm import ChatModel
 from services.contracts.retriever import Retriever
-from services.contracts.toolenv import CallSource, ToolEnv
+from services.contracts.toolenv import CallSource
 from services.kit.app import create_app
 from services.kit.settings import SharedSettings
 from services.llm.bootstrap import open_llm
@@ -29,8 +29,10 @@ from services.planner.service import PlannerService
 from services.planner.settings import PlannerSettings
 from services.retriever.bootstrap import open_retriever
 from services.retriever.settings import RetrieverSettings
-from services.toolenv.bootstrap import open_toolenv
+from services.toolenv.bootstrap import build_wire, open_toolenv
+from services.toolenv.service import ToolEnvService
 from services.toolenv.settings import ToolEnvSettings
+from services.toolenv.wire import add_wire
 
 _SOCKET_NAME = "planner.sock"
 _MAX_RUNS = 256  # of gateway, worker and batch together; each of them has a lower limit of its own
@@ -46,6 +48,8 @@ class HostOptions:
     """ToolBench backend that executes the calls instead of the sandbox."""
     sources: tuple[CallSource, ...] | None = None
     """Who answers tool calls, preferred first; the service's own order when `None`."""
+    with_user_tools: bool = True
+    """Serve the tools that users have added, next to those of the root."""
     with_retriever: bool = True
     """Closed-domain batches need none."""
 
@@ -56,7 +60,7 @@ class EmbeddedSystem:
 
     planner: PlannerService
     model: ChatModel
-    toolenv: ToolEnv
+    toolenv: ToolEnvService
     retriever: Retriever | None
     shared: SharedSettings
 
@@ -80,8 +84,10 @@ async def open_system(
     """Open model, sandbox and index side by side, and the planner over them."""
     options = options or HostOptions()
     async with AsyncExitStack() as stack:
-        toolenv = await stack.enter_async_context(open_toolenv(_toolenv_settings(options), shared))
         model = await stack.enter_async_context(open_llm(_llm_settings(shared), shared))
+        toolenv = await stack.enter_async_context(
+            open_toolenv(_toolenv_settings(options), shared, model=model)
+        )
         retriever: Retriever | None = None
         if options.with_retriever:
             retriever = await stack.enter_async_context(open_retriever(RetrieverSettings(), shared))
@@ -96,15 +102,20 @@ async def open_system(
 
 
 def _toolenv_settings(options: HostOptions) -> ToolEnvSettings:
-    root = options.tools_root or EmbeddedSettings().tools_root or bundled_tools()
-    if options.toolenv_url is None:
-        return ToolEnvSettings(tools_roots=(root,))
-    return ToolEnvSettings(
-        tools_roots=(root,),
-        sources=("remote",),
-        remote_url=options.toolenv_url,
-        compat="toolbench",
-    )
+    """The service's own settings, with what the command changes about them."""
+    changed: dict[str, object] = {"tools_roots": (_tools_root(options),)}
+    if options.toolenv_url is not None:
+        changed |= {"remote_url": options.toolenv_url, "compat": "toolbench"}
+        changed |= {"sources": ("remote",)}
+    if options.sources is not None:
+        changed["sources"] = options.sources
+    if not options.with_user_tools:
+        changed["user_tools"] = False
+    return ToolEnvSettings.model_validate(changed)
+
+
+def _tools_root(options: HostOptions) -> Path:
+    return options.tools_root or EmbeddedSettings().tools_root or bundled_tools()
 
 
 def _llm_settings(shared: SharedSettings) -> LlmSettings:
@@ -143,7 +154,10 @@ def _gateway(system: EmbeddedSystem) -> FastAPI:
     async def open_backends() -> AsyncIterator[Backends]:
         yield system.backends(settings)
 
-    return build_gateway(settings, open_backends)
+    app = build_gateway(settings, open_backends)
+    # The reference's own client finds its tool server here; one process needs no second port.
+    add_wire(app, build_wire(ToolEnvSettings(), lambda _: system.toolenv))
+    return app
 
 
 @asynccontextmanager

@@ -154,6 +154,17 @@ class CatalogueChange(ForeignModel):
     """Files and entries that are not offered, each with reason and fix; quarantined ones too."""
 
 
+class OverflowPart(ForeignModel):
+    """A piece of an answer that was too long to show."""
+
+    text: str
+    offset: int = Field(ge=0)
+    """First byte of the piece: the one asked for, or the start of the next character."""
+    next_offset: int | None = None
+    """Where the next piece starts; `None` after the last."""
+    total_bytes: int = Field(ge=0)
+
+
 class ToolEnv(Protocol):
     """Executes tool calls. Safe to call concurrently."""
 
@@ -195,6 +206,22 @@ class ToolEnv(Protocol):
 
     async def health(self) -> list[ApiHealth]:
         """How every API that was called, or lacks a credential, is doing; ordered by address."""
+        ...
+
+    async def read_overflow(
+        self, ref: str, *, offset: int = 0, limit: int = 65_536
+    ) -> OverflowPart:
+        """A piece of an answer that was too long to show, cut between characters.
+
+        Args:
+            ref: As in `Observation.overflow_ref`.
+            offset: First byte, >= 0.
+            limit: Longest piece, bytes, 8 to 1 MiB.
+
+        Raises:
+            InvalidArgument: The reference is malformed, or a number is out of range.
+            NotFound: It is not kept, or not any more.
+        """
         ...
 
     async def reload(self) -> CatalogueChange:

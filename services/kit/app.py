@@ -1,8 +1,8 @@
 """Builds the FastAPI application that every service shares: context, errors, health."""
 
 import asyncio
+import secrets
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
@@ -12,7 +12,6 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import TypeAdapter, ValidationError
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,6 +34,8 @@ from services.contracts.ids import RequestId
 MAX_BODY_BYTES = 1 << 20
 _MAX_REQUEST_S = 86_400.0  # a day: the longest deadline a caller may ask for
 _SCOPE_KEY = "toolwright.request_id"
+_ID_NAME = REQUEST_ID_HEADER.lower().encode()
+_DEADLINE_NAME = DEADLINE_HEADER.lower().encode()
 _BODY_TIMEOUT_S = 30.0  # a client that stops sending must not hold a task for ever
 
 S = TypeVar("S")
@@ -53,21 +54,24 @@ class ContextMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1")
-            for name, value in scope["headers"]
-        }
-        request_id = _accepted_id(headers.get(REQUEST_ID_HEADER.lower(), ""))
+        given_id = deadline = b""
+        for name, value in scope["headers"]:  # in lower case, as ASGI demands
+            if name == _ID_NAME:
+                given_id = value
+            elif name == _DEADLINE_NAME:
+                deadline = value
+        request_id = _accepted_id(given_id.decode("latin-1"))
         scope[_SCOPE_KEY] = request_id  # a crash is handled outside this middleware
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+                headers = [pair for pair in message.get("headers", ()) if pair[0] != _ID_NAME]
+                message["headers"] = [*headers, (_ID_NAME, request_id.encode())]
             await send(message)
 
         with (
             request_scope(request_id),
-            deadline_in(_seconds_left(headers.get(DEADLINE_HEADER.lower()))),
+            deadline_in(_seconds_left(deadline.decode("latin-1"))),
         ):
             await self._app(scope, receive, send_with_id)
 
@@ -75,11 +79,11 @@ class ContextMiddleware:
 def _accepted_id(header: str) -> RequestId:
     """The caller's id if it is short and plain, else one of our own: ids go into logs."""
     is_plain = 0 < len(header) <= 100 and header.isascii() and header.isprintable()
-    return RequestId(header if is_plain else uuid.uuid4().hex)
+    return RequestId(header if is_plain else secrets.token_hex(16))
 
 
-def _seconds_left(header: str | None) -> float:
-    """Seconds until a deadline header's time; the maximum when it is absent or malformed."""
+def _seconds_left(header: str) -> float:
+    """Seconds until a deadline header's time; the maximum when it is empty or malformed."""
     try:
         left = float(header) - time.time() if header else _MAX_REQUEST_S
     except ValueError:

@@ -23,7 +23,9 @@ def configure_logging(level: str) -> None:
         level: Least severe level that is written, e.g. `INFO`.
     """
     logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # They print URLs and header values, which may hold keys.
+    for name in ("httpx", "httpcore", "h2", "hpack"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer()
         if sys.stderr.isatty()

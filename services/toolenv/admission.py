@@ -49,6 +49,9 @@ class Admission:
 
     async def _acquire(self) -> None:
         wait_s = remaining_s(at_most_s=self._max_wait_s)
+        if not self._slots.locked():  # then it does not wait, and a timer costs more than the slot
+            await self._slots.acquire()
+            return
         try:
             async with asyncio.timeout(wait_s):
                 await self._slots.acquire()

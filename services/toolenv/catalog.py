@@ -1,10 +1,12 @@
 """The catalogue of callable APIs, read from ToolBench tool trees (interop 1.1 and 1.4).
 
-A tree is `<root>/<Category>/<tool>.json` with the tool's optional code in `<tool>/api.py`. It is
-read once, documents and code together, so a call never runs code newer than its document.
+A tree is `<root>/<Category>/<tool>.json` with the tool's optional code in `<tool>/api.py` and the
+packages that needs in `<tool>/requirements.txt`. It is read once, documents and code together, so a
+call never runs code newer than its document.
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,44 @@ from services.toolenv.endpoints import Endpoint
 MAX_DOCUMENT_BYTES = 4 << 20
 MAX_CODE_BYTES = 256 << 10
 """Longest `api.py`; published ones stay below 100 KB."""
+_MAX_FOUND = 32_768
+_MAX_FOUND_CHARS = 256
+
+
+REQUIREMENTS_FILE = "requirements.txt"
+MAX_REQUIREMENTS_BYTES = 8 << 10
+MAX_REQUIREMENTS = 32
+"""Packages of one tool; each set of packages costs a folder and a zygote."""
+_REQUIREMENT = re.compile(
+    r"([A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?)==([0-9A-Za-z][0-9A-Za-z.!+_-]{0,63})"
+)
+
+
+def parse_requirements(content: bytes) -> tuple[str, ...]:
+    """The pinned packages of a `requirements.txt`, names in the form of PEP 503, sorted.
+
+    Raises:
+        ValueError: A line is neither empty, nor a comment, nor `name==version`; or there are too
+            many. Options, URLs, ranges and markers are refused: a pin means one thing everywhere.
+    """
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"byte {exc.start} is not UTF-8") from exc
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        text = line.split("#", 1)[0].strip()
+        if not text:
+            continue
+        match = _REQUIREMENT.fullmatch(text)
+        if match is None:
+            raise ValueError(f"line {number}, {text[:100]!r}, is not name==version")
+        name = re.sub(r"[-_.]+", "-", match[1]).lower()
+        if found.setdefault(name, match[2]) != match[2]:
+            raise ValueError(f"line {number} pins {name!r} to a second version")
+    if len(found) > MAX_REQUIREMENTS:
+        raise ValueError(f"{len(found)} packages exceed the limit of {MAX_REQUIREMENTS}")
+    return tuple(f"{name}=={found[name]}" for name in sorted(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +76,10 @@ class CatalogueEntry:
     code: ToolCode | None = None
     endpoint: Endpoint | None = None
     """Where it lives outside, for the `live` executor."""
+    dependencies: tuple[str, ...] = ()
+    """Packages that the code needs, as `name==version`, sorted."""
+    hosts: tuple[str, ...] = ()
+    """Hosts that the code may reach beside that of the endpoint; `*.` stands for all below."""
 
 
 class Catalogue:
@@ -52,6 +96,9 @@ class Catalogue:
             for name in (entry.document.ref.category, entry.document.category_name)
         }
         self.refusals = tuple(refusals)
+        # Spellings that were resolved before: standardising names takes longer than a replay's
+        # look-up. Bounded, because callers choose the spellings.
+        self._found: dict[tuple[str, str, str], CatalogueEntry] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -62,6 +109,16 @@ class Catalogue:
 
     def find(self, *, category_name: str, tool_name: str, api_name: str) -> CatalogueEntry | None:
         """The API that a query file names, raw or standard, as the reference resolves it [1.4]."""
+        names = (category_name, tool_name, api_name)
+        entry = self._found.get(names)
+        if entry is None:
+            entry = self._resolve(category_name, tool_name, api_name)
+            is_short = sum(map(len, names)) <= _MAX_FOUND_CHARS
+            if entry is not None and is_short and len(self._found) < _MAX_FOUND:
+                self._found[names] = entry
+        return entry
+
+    def _resolve(self, category_name: str, tool_name: str, api_name: str) -> CatalogueEntry | None:
         tool, api = standardize(tool_name), api_identifier(api_name)
         if not (tool and api and len(tool) <= MAX_NAME_CHARS and len(api) <= MAX_NAME_CHARS):
             return None
@@ -148,7 +205,28 @@ class _Loader:
         self.refusals += parsed.refusals
         if parsed.apis:
             code = self._load_code(root, f"{category}/{tool}/api.py")
-            self.entries += [CatalogueEntry(api, code) for api in parsed.apis]
+            dependencies = self._load_dependencies(root, f"{category}/{tool}/{REQUIREMENTS_FILE}")
+            if dependencies is None:  # the code would fail in the middle of a call
+                code, dependencies = None, ()
+            hosts = parsed.origin.hosts if parsed.origin is not None else ()
+            self.entries += [
+                CatalogueEntry(api, code, parsed.endpoints.get(api.ref), dependencies, hosts)
+                for api in parsed.apis
+            ]
+
+    def _load_dependencies(self, root: str, file: str) -> tuple[str, ...] | None:
+        """What the code needs; a refusal and `None` when the file is not of the form."""
+        if not os.path.lexists(os.path.join(root, file)):
+            return ()
+        content = self._read(root, file, limit_bytes=MAX_REQUIREMENTS_BYTES)
+        if content is None:
+            return None
+        try:
+            return parse_requirements(content)
+        except ValueError as exc:
+            fix = "write lines of the form name==version"
+            self.refusals.append(Refusal(file, "file", str(exc), fix))
+            return None
 
     def _load_code(self, root: str, file: str) -> ToolCode | None:
         if not os.path.lexists(os.path.join(root, file)):

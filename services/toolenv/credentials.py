@@ -67,16 +67,18 @@ class CredentialStore:
         self._loaded = _NOTHING
         self._secrets: dict[str, SecretStr] = {}
 
-    def lookup(self, name: str, *, user: str | None, api: ApiRef) -> SecretStr | None:
+    def lookup(
+        self, name: str, *, user: str | None = None, api: ApiRef | None = None
+    ) -> SecretStr | None:
         """The secret for a call, `None` when there is none.
 
         Narrowest first: this user's for this tool, this user's, everybody's for this tool,
-        everybody's.
+        everybody's. Without an API only those for all tools are considered.
 
         Raises:
             FailedPrecondition: The file or its key cannot be read.
         """
-        tool = f"{api.category}/{api.tool}"
+        tool = f"{api.category}/{api.tool}" if api is not None else None
         known = {(entry.user, entry.tool): entry for entry in self._read() if entry.name == name}
         scopes: list[tuple[str | None, str | None]] = [(None, tool), (None, None)]
         if user is not None:

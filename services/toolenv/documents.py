@@ -1,18 +1,29 @@
-"""Reads one ToolBench tool document (interop 1.2) into API documents.
+"""Reads one ToolBench tool document (interop 1.2) into API documents and their endpoints.
 
 Real documents hold nulls, missing keys and wrong types. What has an obvious meaning is accepted (a
 null description is empty); everything else refuses that one API, or the document, and says why.
+What other sources know beyond ToolBench's fields stands under `x-toolwright`
+(`services.toolenv.extension`), which is read strictly.
 """
 
+import dataclasses
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from pydantic import JsonValue, ValidationError
 
 from services.contracts.apis import MAX_NAME_CHARS, ApiDocument, ApiParameter, ApiRef
 from services.contracts.toolbench.names import api_identifier
+from services.toolenv.endpoints import Endpoint
+from services.toolenv.extension import (
+    EXTENSION_KEY,
+    ApiExtension,
+    ToolExtension,
+    rapidapi_endpoint,
+)
 
 MAX_TEXT_CHARS = 65_536
 """Longest description; published ones stay below 10,000 characters."""
@@ -22,7 +33,7 @@ _MAX_JSON_DEPTH = 64  # pydantic refuses to print deeper values, which would bre
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A document, an API or a piece of code that is not offered, and how to mend it."""
+    """A document, an API, its address or its code that is not offered, and how to mend it."""
 
     file: str
     field: str
@@ -41,6 +52,10 @@ class ToolDocument:
 
     apis: tuple[ApiDocument, ...]
     refusals: tuple[Refusal, ...]
+    endpoints: Mapping[ApiRef, Endpoint] = dataclasses.field(default_factory=dict)
+    """Where the APIs live outside; those that the document gives no address for are missing."""
+    origin: ToolExtension | None = None
+    """Where the document came from, if it says so."""
 
 
 class _Refused(Exception):
@@ -62,6 +77,7 @@ def parse_document(
         tool: Standard tool name, from the file's name.
     """
     apis: dict[str, ApiDocument] = {}
+    endpoints: dict[ApiRef, Endpoint] = {}
     refusals: list[Refusal] = []
     try:
         tool_document = _object(_load(content), "file")
@@ -71,26 +87,33 @@ def parse_document(
             tool=tool,
             tool_name=_name(tool_document, "tool_name", ""),
             description=_text(tool_document, "tool_description", ""),
+            host=_host(tool_document),
         )
+        origin = _extension(tool_document, ToolExtension, EXTENSION_KEY)
         entries = _list(tool_document, "api_list", "")
         if not entries:
             raise _Refused("api_list", "it has no API", "list at least one API")
     except _Refused as exc:
         return ToolDocument((), (Refusal(file, exc.field, exc.reason, exc.fix),))
     for index, entry in enumerate(entries):
+        field_name = f"api_list[{index}]"
         try:
-            api = _api(entry, context, f"api_list[{index}]")
+            extension = _extension(_object(entry, field_name), ApiExtension, field_name)
+            api = _api(entry, context, extension or ApiExtension(), field_name)
             if api.ref.api in apis:
                 raise _Refused(
-                    f"api_list[{index}].name",
+                    f"{field_name}.name",
                     f"{api.api_name!r} has the standard name {api.ref.api!r} of an earlier API, "
                     "which every call would reach",
                     "rename or remove it",
                 )
             apis[api.ref.api] = api
+            endpoint = _endpoint(_object(entry, field_name), api, context, extension, field_name)
+            if endpoint is not None:
+                endpoints[api.ref] = endpoint
         except _Refused as exc:
             refusals.append(Refusal(file, exc.field, exc.reason, exc.fix))
-    return ToolDocument(tuple(apis.values()), tuple(refusals))
+    return ToolDocument(tuple(apis.values()), tuple(refusals), endpoints, origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +123,7 @@ class _ToolContext:
     tool: str
     tool_name: str
     description: str
+    host: str
 
 
 def _load(content: bytes) -> JsonValue:
@@ -118,7 +142,75 @@ def _not_json(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON value")
 
 
-def _api(entry: JsonValue, context: _ToolContext, field: str) -> ApiDocument:
+_Extension = TypeVar("_Extension", ApiExtension, ToolExtension)
+
+
+def _extension(
+    holder: dict[str, JsonValue], model: type[_Extension], where: str
+) -> _Extension | None:
+    value = holder.get(EXTENSION_KEY)
+    if value is None:
+        return None
+    where = where if where == EXTENSION_KEY else f"{where}.{EXTENSION_KEY}"
+    _check_printable(value, where)
+    _check_references(value, where)
+    try:
+        return model.model_validate(value)
+    except ValidationError as exc:
+        raise _Refused(*_first(exc, where), "see docs/guides/add-a-tool.md") from exc
+
+
+def _first(exc: ValidationError, where: str) -> tuple[str, str]:
+    error = exc.errors(include_url=False, include_input=False)[0]
+    parts = [str(part)[:100] for part in error["loc"]]
+    return ".".join([where, *parts]), error["msg"].removeprefix("Value error, ")
+
+
+def _check_references(value: JsonValue, where: str) -> None:
+    """Schemas are complete in themselves: nothing is ever looked up outside the document."""
+    pending = [value]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            for key in ("$ref", "$dynamicRef"):
+                target = node.get(key)
+                if isinstance(target, str) and not target.startswith("#"):
+                    raise _Refused(where, f"{key} {target[:100]!r} leads outside", "inline it")
+            pending += node.values()
+        elif isinstance(node, list):
+            pending += node
+
+
+def _host(tool_document: dict[str, JsonValue]) -> str:
+    """The tool's `host`, empty when it is no plain name: it is only ever sent in a header."""
+    host = tool_document.get("host")
+    return host if isinstance(host, str) and re.fullmatch(r"[A-Za-z0-9.-]{1,253}", host) else ""
+
+
+def _endpoint(
+    entry: dict[str, JsonValue],
+    api: ApiDocument,
+    context: _ToolContext,
+    extension: ApiExtension | None,
+    where: str,
+) -> Endpoint | None:
+    """Where the API lives; a crawled URL that makes no sense leaves the API without an address."""
+    if extension is not None:
+        return extension.endpoint()
+    url = _text(entry, "url", where)
+    names = [p.name for p in api.required_parameters + api.optional_parameters]
+    fix = "correct it, or leave it empty for an API that is not called live"
+    try:
+        return rapidapi_endpoint(host=context.host, url=url, method=api.method, parameters=names)
+    except ValidationError as exc:
+        raise _Refused(f"{where}.url", _first(exc, where)[1], fix) from exc
+    except ValueError as exc:
+        raise _Refused(f"{where}.url", str(exc), fix) from exc
+
+
+def _api(
+    entry: JsonValue, context: _ToolContext, extension: ApiExtension, field: str
+) -> ApiDocument:
     api = _object(entry, field)
     name = _name(api, "name", field)
     standard = api_identifier(name)
@@ -141,17 +233,18 @@ def _api(entry: JsonValue, context: _ToolContext, field: str) -> ApiDocument:
             tool_description=context.description,
             description=_text(api, "description", field),
             method=_text(api, "method", field) or "GET",
-            required_parameters=tuple(_parameters(api, "required_parameters", field)),
-            optional_parameters=tuple(_parameters(api, "optional_parameters", field)),
+            required_parameters=tuple(_parameters(api, "required_parameters", extension, field)),
+            optional_parameters=tuple(_parameters(api, "optional_parameters", extension, field)),
             template_response=template,
+            declared_effect=extension.side_effect,
         )
     except ValidationError as exc:
-        error = exc.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in error["loc"])
-        raise _Refused(f"{field}.{where}", error["msg"], "correct the value") from exc
+        raise _Refused(*_first(exc, field), "correct the value") from exc
 
 
-def _parameters(api: dict[str, JsonValue], key: str, field: str) -> Iterator[ApiParameter]:
+def _parameters(
+    api: dict[str, JsonValue], key: str, extension: ApiExtension, field: str
+) -> Iterator[ApiParameter]:
     entries = _list(api, key, field)
     if len(entries) > MAX_PARAMETERS:
         raise _Refused(
@@ -164,11 +257,13 @@ def _parameters(api: dict[str, JsonValue], key: str, field: str) -> Iterator[Api
         parameter = _object(entry, where)
         default = parameter.get("default", "")
         _check_printable(default, f"{where}.default")
+        name = _name(parameter, "name", where)
         yield ApiParameter(
-            name=_name(parameter, "name", where),
+            name=name,
             type=_text(parameter, "type", where) or "STRING",
             description=_text(parameter, "description", where),
             default=default,
+            json_schema=extension.schemas.get(name),
         )
 
 

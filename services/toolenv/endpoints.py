@@ -23,6 +23,8 @@ class EndpointParameter:
     """The argument is the JSON body itself instead of a key of it; for place `body` only."""
     explode: bool = True
     """Whether a list in a query is sent as repeated keys (else joined by commas)."""
+    argument: str = ""
+    """The document's parameter that it is filled from, verbatim; the one named `name` if empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,9 @@ def parse_arguments(text: str) -> dict[str, JsonValue]:
     if not text.strip():
         return {}
     try:
-        arguments = json.loads(text, parse_constant=_not_json)
+        arguments = _decode(text)
         # What cannot be written back as JSON (1e999, half a surrogate pair) cannot be handed over.
-        json.dumps(arguments, allow_nan=False, ensure_ascii=False).encode()
+        _encode(arguments).encode()
     except RecursionError as exc:
         raise ValueError("the arguments are nested too deeply") from exc
     except ValueError as exc:
@@ -93,3 +93,8 @@ def accepts(names: tuple[str, ...]) -> str:
 
 def _not_json(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON value")
+
+
+# Made once: `json.loads` and `json.dumps` build a new one per call when given options.
+_decode = json.JSONDecoder(parse_constant=_not_json).decode
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode

@@ -6,7 +6,14 @@ from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 
 from services.contracts.apis import ApiDocument, ApiRef
-from services.contracts.toolenv import ApiHealth, CallResult, CatalogueChange, Observation, ToolCall
+from services.contracts.toolenv import (
+    ApiHealth,
+    CallResult,
+    CatalogueChange,
+    Observation,
+    OverflowPart,
+    ToolCall,
+)
 from services.kit.app import parse_body
 from services.toolenv.service import ToolEnvService
 from services.toolenv.status import SandboxStatus
@@ -58,6 +65,14 @@ async def catalogue(
 async def health(request: Request) -> list[ApiHealth]:
     """How every API that was called, or lacks a credential, is doing."""
     return await _service(request).health()
+
+
+@router.get("/overflow/{ref}")
+async def read_overflow(
+    request: Request, ref: str, offset: int = 0, limit: int = 65_536
+) -> OverflowPart:
+    """A piece of an answer that was too long to show."""
+    return await _service(request).read_overflow(ref, offset=offset, limit=limit)
 
 
 @router.post("/tools/reload")

@@ -8,12 +8,25 @@ import structlog
 
 from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.errors import Internal, InvalidArgument, NotFound, ServiceError, Unavailable
-from services.contracts.toolenv import MAX_CALLS_TOGETHER, CallResult, Observation, ToolCall
+from services.contracts.toolenv import (
+    MAX_CALLS_TOGETHER,
+    ApiHealth,
+    CallResult,
+    CallSource,
+    CatalogueChange,
+    Observation,
+    OverflowPart,
+    ToolCall,
+)
 from services.kit.boundary import attribute_to
 from services.toolenv.admission import Admission
+from services.toolenv.catalog import CatalogueEntry
 from services.toolenv.chain import Chain
+from services.toolenv.endpoints import HttpEndpoint
+from services.toolenv.health import HealthBook
 from services.toolenv.invocation import Invocation, prepare
-from services.toolenv.registry import CatalogueChange, Registry
+from services.toolenv.overflow import OverflowStore
+from services.toolenv.registry import Registry
 from services.toolenv.status import SandboxStatus
 
 log = structlog.get_logger()
@@ -33,7 +46,9 @@ class ToolEnvService:
         chain: Chain,
         admission: Admission,
         sandbox_status: Callable[[], SandboxStatus] | None = None,
-        observers: Sequence[Callable[[Invocation, Observation], None]] = (),
+        health: HealthBook | None = None,
+        has_credential: Callable[[str, ApiRef], bool] = lambda _name, _api: False,
+        overflow: OverflowStore | None = None,
     ) -> None:
         """Build the service from its parts; whoever opened them closes them.
 
@@ -42,13 +57,17 @@ class ToolEnvService:
             chain: Runs the calls.
             admission: Bounds them.
             sandbox_status: State of the sandbox; `None` when no call needs one.
-            observers: Told of every finished call; they must neither block nor raise.
+            health: Counts the calls; `None` counts none.
+            has_credential: Whether a named credential is set for everybody's calls of an API.
+            overflow: Holds answers that were too long to show; `None` keeps none.
         """
         self._registry = registry
         self._chain = chain
         self._admission = admission
         self._sandbox_status = sandbox_status
-        self._observers = tuple(observers)
+        self._health = health
+        self._has_credential = has_credential
+        self._overflow = overflow
 
     async def check_ready(self) -> None:
         """Return when calls can run.
@@ -79,19 +98,46 @@ class ToolEnvService:
         """
         entry = self._registry.current.get(call.api)
         if entry is None:
-            raise NotFound(self._describe_missing(call.api))
+            ref = call.api
+            held_back = self._registry.explain_missing(ref)
+            raise NotFound(
+                held_back
+                or self.describe_missing(category=ref.category, tool=ref.tool, api=ref.api)
+            )
         invocation = prepare(entry, call.arguments_text, user=call.user)
-        async with self._admission.enter():
-            observation = await self._chain.execute(invocation, call.sources)
-        for observe in self._observers:
-            observe(invocation, observation)
-        log.info(
-            "call_finished",
-            api=str(call.api),
-            status=observation.status.value,
-            source=observation.source,
-            latency_s=round(observation.latency_s, 4),
+        return await self.execute(invocation, call.sources)
+
+    def find(self, *, category_name: str, tool_name: str, api_name: str) -> CatalogueEntry | None:
+        """The API of these names, see `Catalogue.find`."""
+        return self._registry.current.find(
+            category_name=category_name, tool_name=tool_name, api_name=api_name
         )
+
+    def describe_missing(self, *, category: str, tool: str, api: str) -> str:
+        """What to tell about an API that the catalogue lacks; names similar ones."""
+        siblings = self._registry.current.refs_of_category(category)[:_MAX_COMPARED]
+        asked = f"{category}/{tool}/{api}"[:_MAX_COMPARED_CHARS]
+        near = difflib.get_close_matches(asked, [str(sibling) for sibling in siblings], n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "the catalogue lists all addresses"
+        return f"no API {asked!r} among {len(self._registry.current)}; {hint}"
+
+    async def execute(
+        self, invocation: Invocation, sources: Sequence[CallSource] | None = None
+    ) -> Observation:
+        """Execute a call that is prepared already; see `invoke`."""
+        async with self._admission.enter():
+            observation = await self._chain.execute(invocation, sources)
+        if self._health is not None:
+            self._health.observe(invocation, observation)
+        # A line takes as long as finding a recording, and a replay has touched nothing outside.
+        if observation.source != "replay":
+            log.info(
+                "call_finished",
+                api=str(invocation.entry.document.ref),
+                status=observation.status.value,
+                source=observation.source,
+                latency_s=round(observation.latency_s, 4),
+            )
         return observation
 
     async def invoke_many(self, calls: Sequence[ToolCall]) -> list[CallResult]:
@@ -113,8 +159,36 @@ class ToolEnvService:
         except ServiceError as exc:
             return CallResult(problem=exc.to_problem())
 
+    async def health(self) -> list[ApiHealth]:
+        """See `ToolEnv.health`."""
+        if self._health is None:
+            return []
+        return await asyncio.to_thread(self._health.report, self._lacking())
+
+    def _lacking(self) -> list[tuple[ApiRef, tuple[str, ...]]]:
+        """APIs that need credentials which are not set for everybody."""
+        lacking = []
+        for entry in self._registry.current.entries():
+            ref, endpoint = entry.document.ref, entry.endpoint
+            if isinstance(endpoint, HttpEndpoint) and not endpoint.is_auth_optional:
+                names = tuple(
+                    placement.credential
+                    for placement in endpoint.auth
+                    if not self._has_credential(placement.credential, ref)
+                )
+                lacking += [(ref, names)] if names else []
+        return lacking
+
+    async def read_overflow(
+        self, ref: str, *, offset: int = 0, limit: int = 65_536
+    ) -> OverflowPart:
+        """See `ToolEnv.read_overflow`."""
+        if self._overflow is None:
+            raise NotFound(f"{ref[:100]!r}: this service keeps no long answers")
+        return await asyncio.to_thread(self._overflow.read, ref, offset=offset, limit=limit)
+
     async def reload(self) -> CatalogueChange:
-        """See `Registry.reload`."""
+        """See `ToolEnv.reload`."""
         change = await self._registry.reload()
         log.info(
             "catalogue_reloaded",
@@ -132,10 +206,3 @@ class ToolEnvService:
     async def catalogue(self) -> list[ApiDocument]:
         """See `ToolEnv.catalogue`."""
         return self._registry.current.documents()
-
-    def _describe_missing(self, ref: ApiRef) -> str:
-        siblings = self._registry.current.refs_of_category(ref.category)[:_MAX_COMPARED]
-        asked = str(ref)[:_MAX_COMPARED_CHARS]
-        near = difflib.get_close_matches(asked, [str(sibling) for sibling in siblings], n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "the catalogue lists all addresses"
-        return f"no API {asked!r} among {len(self._registry.current)}; {hint}"

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from services.contracts.apis import ApiDocument, ApiParameter, ApiRef
-from services.contracts.errors import ServiceError
+from services.contracts.errors import NotFound, ServiceError
 from services.contracts.llm import (
     ChatRequest,
     Completion,
@@ -27,6 +27,7 @@ from services.contracts.toolenv import (
     CallStatus,
     CatalogueChange,
     Observation,
+    OverflowPart,
     ToolCall,
 )
 
@@ -140,6 +141,8 @@ class FakeToolEnv:
             raise self._error
         if self._answers is not None:
             return self._answers(call)
+        if call.api not in {document.ref for document in self._documents}:
+            raise NotFound(f"no API {str(call.api)!r}")
         content = json.dumps({"error": "", "response": "hello world"})
         return Observation(status=CallStatus.OK, content=content, source="custom", latency_s=0.5)
 
@@ -155,6 +158,11 @@ class FakeToolEnv:
 
     async def health(self) -> list[ApiHealth]:
         return [ApiHealth(ref=document.ref) for document in self._documents]
+
+    async def read_overflow(
+        self, ref: str, *, offset: int = 0, limit: int = 65_536
+    ) -> OverflowPart:
+        raise NotFound(f"{ref} is not kept")
 
     async def reload(self) -> CatalogueChange:
         return CatalogueChange()

@@ -7,6 +7,7 @@ from typing import Any
 
 from services.contracts.apis import ApiDocument, ApiParameter, ApiRef
 from services.toolenv.catalog import CatalogueEntry, ToolCode
+from services.toolenv.egress.policy import EgressPolicy
 from services.toolenv.sandbox import SandboxOutcome, SandboxResult
 
 
@@ -37,7 +38,14 @@ class FakeSandbox:
         self.hang = False
 
     async def call(
-        self, *, source: str, function: str, arguments: Mapping[str, Any], deadline_s: float
+        self,
+        *,
+        source: str,
+        function: str,
+        arguments: Mapping[str, Any],
+        deadline_s: float,
+        egress: EgressPolicy | None = None,
+        dependencies: tuple[str, ...] = (),
     ) -> SandboxResult:
         self.calls.append((function, dict(arguments), deadline_s))
         if self.hang:

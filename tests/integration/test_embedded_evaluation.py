@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.embedded import evaluation
+from infra.embedded.host import HostOptions
 from infra.embedded.processes import celery_worker, private_redis
 from services.contracts.errors import FailedPrecondition, InvalidArgument
 from services.contracts.evaluator import ExpectedAnswer, Report, SampleResult
@@ -35,7 +36,7 @@ class System:
         self.opened = 0
 
     @asynccontextmanager
-    async def open(self, _: SharedSettings) -> AsyncIterator["System"]:
+    async def open(self, _: SharedSettings, __: HostOptions) -> AsyncIterator["System"]:
         self.opened += 1
         yield self
 

@@ -1,13 +1,21 @@
 """`ToolEnv` over HTTP."""
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import httpx
 from pydantic import TypeAdapter
 
 from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.clients.http import call
-from services.contracts.toolenv import ApiHealth, CallResult, CatalogueChange, Observation, ToolCall
+from services.contracts.toolenv import (
+    ApiHealth,
+    CallResult,
+    CatalogueChange,
+    Observation,
+    OverflowPart,
+    ToolCall,
+)
 
 _INVOKE_TIMEOUT_S = (
     120.0  # the service's own per-call limit is shorter; this ends a dead connection
@@ -19,6 +27,7 @@ _DOCUMENTS = TypeAdapter(list[ApiDocument])
 _RESULTS = TypeAdapter(list[CallResult])
 _HEALTH = TypeAdapter(list[ApiHealth])
 _CHANGE = TypeAdapter(CatalogueChange)
+_PART = TypeAdapter(OverflowPart)
 _CALLS = TypeAdapter(tuple[ToolCall, ...])
 _REFS = TypeAdapter(tuple[ApiRef, ...])
 
@@ -59,9 +68,7 @@ class HttpToolEnv:
         documents: list[ApiDocument] = []
         while True:
             path = f"/v1/catalogue?offset={len(documents)}&limit={_PAGE}"
-            page = await call(
-                self._http, "GET", path, _DOCUMENTS, timeout_s=_LOOKUP_TIMEOUT_S
-            )
+            page = await call(self._http, "GET", path, _DOCUMENTS, timeout_s=_LOOKUP_TIMEOUT_S)
             documents += page
             if len(page) < _PAGE:
                 return documents
@@ -71,6 +78,13 @@ class HttpToolEnv:
         return await call(
             self._http, "GET", "/v1/tools/health", _HEALTH, timeout_s=_LOOKUP_TIMEOUT_S
         )
+
+    async def read_overflow(
+        self, ref: str, *, offset: int = 0, limit: int = 65_536
+    ) -> OverflowPart:
+        """See `ToolEnv.read_overflow`."""
+        path = f"/v1/overflow/{quote(ref, safe='')}?offset={offset}&limit={limit}"
+        return await call(self._http, "GET", path, _PART, timeout_s=_LOOKUP_TIMEOUT_S)
 
     async def reload(self) -> CatalogueChange:
         """See `ToolEnv.reload`."""

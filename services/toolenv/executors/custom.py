@@ -1,17 +1,21 @@
 """Executes a tool's `api.py`, only ever inside the sandbox."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from services.contracts.apis import ApiDocument
 from services.contracts.context import remaining_s
 from services.contracts.errors import Unavailable
-from services.contracts.toolbench.names import api_identifier
+from services.contracts.toolbench.names import api_identifier, python_identifier
 from services.contracts.toolenv import CallSource, CallStatus, Observation, ObservationSource
+from services.toolenv.catalog import CatalogueEntry
+from services.toolenv.egress.errors import EgressRefused
+from services.toolenv.egress.policy import EgressPolicy
 from services.toolenv.executors.base import Declined
+from services.toolenv.failures import classify
 from services.toolenv.invocation import Invocation, accepts, check_names
-from services.toolenv.observation import failed, succeeded
+from services.toolenv.observation import Keep, failed, succeeded
 from services.toolenv.sandbox import JsonValue, SandboxOutcome, SandboxResult
 
 _SANDBOX_GRACE_S = 5.0  # the sandbox ends every call itself; this ends the wait if it hangs
@@ -21,10 +25,21 @@ class ToolSandbox(Protocol):
     """What this executor needs of a sandbox; `services.toolenv.sandbox.Sandbox` is the real one."""
 
     async def call(
-        self, *, source: str, function: str, arguments: Mapping[str, JsonValue], deadline_s: float
+        self,
+        *,
+        source: str,
+        function: str,
+        arguments: Mapping[str, JsonValue],
+        deadline_s: float,
+        egress: EgressPolicy | None,
+        dependencies: tuple[str, ...],
     ) -> SandboxResult:
-        """Run one function of `source` for at most `deadline_s` seconds."""
+        """Run one function of `source` for at most `deadline_s` seconds; see `Sandbox.call`."""
         ...
+
+
+EgressOf = Callable[[CatalogueEntry, str | None], EgressPolicy | None]
+"""The network of one call, by API and user; `None` for none."""
 
 
 class _Meaning(NamedTuple):
@@ -59,16 +74,27 @@ class CustomExecutor:
 
     source: CallSource = "custom"
 
-    def __init__(self, sandbox: ToolSandbox, *, call_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        sandbox: ToolSandbox,
+        *,
+        call_timeout_s: float = 30.0,
+        egress_of: EgressOf = lambda _entry, _user: None,
+        keep: Keep | None = None,
+    ) -> None:
         """Use a sandbox; the caller owns and closes it.
 
         Args:
             sandbox: Where the code runs.
             call_timeout_s: Longest time for one call, seconds; the request's deadline may shorten
                 it.
+            egress_of: Which hosts the code may reach.
+            keep: Where an answer goes that is too long to show.
         """
         self._sandbox = sandbox
         self._call_timeout_s = call_timeout_s
+        self._egress_of = egress_of
+        self._keep = keep
 
     async def execute(self, invocation: Invocation) -> Observation | Declined:
         """See `Executor.execute`."""
@@ -84,25 +110,43 @@ class CustomExecutor:
         if mismatch:
             return failed(CallStatus.INVALID_ARGUMENTS, mismatch, source="custom")
         limit_s = remaining_s(at_most_s=self._call_timeout_s)
-        result = await self._run(api.code.source, ref.api, invocation.arguments, limit_s)
-        return _observe(result, accepted=parameter_names(api.document), limit_s=limit_s)
-
-    async def _run(
-        self, source: str, function: str, arguments: dict[str, JsonValue], limit_s: float
-    ) -> SandboxResult:
         try:
-            async with asyncio.timeout(limit_s + _SANDBOX_GRACE_S):
+            egress = self._egress_of(api, invocation.user)
+        except EgressRefused as exc:
+            return failed(CallStatus.API_NOT_WORKING, f"API not working: {exc}")
+        call = _Call(python_identifier(ref.api), invocation.arguments, egress, limit_s)
+        result = await self._run(api, api.code.source, call)
+        observation = _observe(result, api.document, limit_s=limit_s, keep=self._keep)
+        return observation if egress is None else _classified(observation, result, api.document)
+
+    async def _run(self, api: CatalogueEntry, source: str, call: "_Call") -> SandboxResult:
+        try:
+            async with asyncio.timeout(call.limit_s + _SANDBOX_GRACE_S):
                 result = await self._sandbox.call(
-                    source=source, function=function, arguments=arguments, deadline_s=limit_s
+                    source=source,
+                    function=call.function,
+                    arguments={
+                        python_identifier(name): value for name, value in call.arguments.items()
+                    },
+                    deadline_s=call.limit_s,
+                    egress=call.egress,
+                    dependencies=api.dependencies,
                 )
         except TimeoutError as exc:
             raise Unavailable(
                 f"the sandbox did not end a call {_SANDBOX_GRACE_S} s after its limit of "
-                f"{limit_s:.1f} s"
+                f"{call.limit_s:.1f} s"
             ) from exc
         if result.outcome is SandboxOutcome.UNAVAILABLE:
             raise Unavailable(f"the sandbox cannot run calls: {result.error}")
         return result
+
+
+class _Call(NamedTuple):
+    function: str
+    arguments: dict[str, JsonValue]
+    egress: EgressPolicy | None
+    limit_s: float
 
 
 def parameter_names(document: ApiDocument) -> tuple[str, ...]:
@@ -111,13 +155,15 @@ def parameter_names(document: ApiDocument) -> tuple[str, ...]:
     return tuple(dict.fromkeys(api_identifier(parameter.name) for parameter in declared))
 
 
-def _observe(result: SandboxResult, *, accepted: tuple[str, ...], limit_s: float) -> Observation:
+def _observe(
+    result: SandboxResult, document: ApiDocument, *, limit_s: float, keep: Keep | None
+) -> Observation:
     if result.outcome is SandboxOutcome.OK:
-        return succeeded(result.value, source="custom", latency_s=result.latency_s)
+        return succeeded(result.value, source="custom", latency_s=result.latency_s, keep=keep)
     meaning = _MEANINGS[result.outcome]
     error = meaning.error + (result.error or result.outcome.value)
     if result.outcome is SandboxOutcome.BAD_ARGUMENTS:
-        error = f"{error}; {accepts(accepted)}"
+        error = f"{error}; {accepts(parameter_names(document))}"
     if result.outcome is SandboxOutcome.TIMEOUT:
         error = f"{meaning.error}the tool did not answer within {limit_s:.3g} s"
     printed = result.stdout if result.outcome is SandboxOutcome.OUTPUT_LIMIT else ""
@@ -126,5 +172,24 @@ def _observe(result: SandboxResult, *, accepted: tuple[str, ...], limit_s: float
         error,
         response=printed,
         source=meaning.source,
+        latency_s=result.latency_s,
+    )
+
+
+def _classified(
+    observation: Observation, result: SandboxResult, document: ApiDocument
+) -> Observation:
+    """The observation of code that asked a web API, whose failures ToolBench's code passes on."""
+    if observation.status is not CallStatus.OK:
+        return observation
+    expects_object = isinstance(document.template_response, dict | list)
+    verdict = classify(200, result.value, expects_object=expects_object)
+    if verdict.status is CallStatus.OK:
+        return observation
+    return failed(
+        verdict.status,
+        verdict.message or verdict.status.value.replace("_", " "),
+        response=result.value,
+        source="custom",
         latency_s=result.latency_s,
     )

@@ -8,6 +8,7 @@ import asyncio
 import json
 import time
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -16,7 +17,7 @@ from services.contracts.errors import Unavailable
 from services.contracts.toolenv import CallSource, CallStatus, Observation
 from services.toolenv.executors.base import Declined
 from services.toolenv.invocation import Invocation
-from services.toolenv.observation import MAX_CONTENT_BYTES, bounded, failed
+from services.toolenv.observation import MAX_CONTENT_BYTES, Keep, bounded, failed
 from services.toolenv.protocol import (
     INVALID_DATA_ERROR,
     TIMEOUT_ERROR,
@@ -52,6 +53,7 @@ class RemoteExecutor:
         call_timeout_s: float = 60.0,
         strip: Strip = "truncate",
         codes_from_error_text: bool = False,
+        keep: Keep | None = None,
     ) -> None:
         """Use a backend; the caller owns and closes the client.
 
@@ -62,6 +64,7 @@ class RemoteExecutor:
             call_timeout_s: Longest wait for one answer, seconds.
             strip: How the backend compresses a long response.
             codes_from_error_text: See `Compat.codes_from_error_text`.
+            keep: Where an answer goes that is too long to show.
         """
         self._http = http
         self._url = url
@@ -69,6 +72,7 @@ class RemoteExecutor:
         self._call_timeout_s = call_timeout_s
         self._strip = strip
         self._as_reference = codes_from_error_text
+        self._keep = keep
 
     async def execute(self, invocation: Invocation) -> Observation | Declined:
         """See `Executor.execute`; whether the backend knows an API only a call can tell."""
@@ -107,11 +111,16 @@ class RemoteExecutor:
                 return _Reply(response.status_code, bytes(body))
         except httpx.DecodingError:
             return _Reply(200, b"")
-        except (httpx.TransportError, httpx.InvalidURL) as exc:
-            raise Unavailable(
-                f"tool backend {self._url} cannot be reached: {type(exc).__name__}: {exc}; "
-                "check TOOLENV_REMOTE_URL and that the backend runs"
-            ) from exc
+        except httpx.TransportError as exc:
+            raise self._unreachable(f"{type(exc).__name__}: {exc}") from exc
+        except httpx.InvalidURL:  # its text and traceback quote the URL, which may hold a password
+            raise self._unreachable("its URL is malformed") from None
+
+    def _unreachable(self, reason: str) -> Unavailable:
+        return Unavailable(
+            f"tool backend {_shown(self._url)} cannot be reached: {reason}; "
+            "check TOOLENV_REMOTE_URL and that the backend runs"
+        )
 
     def _observe(self, reply: _Reply, *, latency_s: float) -> Observation:
         if reply.http_status != 200:
@@ -128,8 +137,19 @@ class RemoteExecutor:
         if not isinstance(answer, dict) or "error" not in answer:
             return failed(CallStatus.REQUEST_FAILED, INVALID_DATA_ERROR, latency_s=latency_s)
         status = status_of_error(answer["error"], as_reference=self._as_reference)
-        return bounded(status, printed, source="remote", latency_s=latency_s)
+        return bounded(status, printed, source="remote", latency_s=latency_s, keep=self._keep)
 
 
 def _since(started: float) -> float:
     return time.perf_counter() - started
+
+
+def _shown(url: str) -> str:
+    """A URL without user name, password and query, for people to read."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "<malformed URL>"
+    place = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{place}{f':{port}' if port else ''}{parts.path}"

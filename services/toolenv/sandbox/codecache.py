@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 
+from services.toolenv.sandbox.policy import Profile, profile_of
+
+_MAX_PROFILES = 10_000
 _MAX_TOTAL_CHARS = 64 << 20  # all entries together
 
 
@@ -15,12 +18,13 @@ class CodeCache:
     forged can only ever reach a worker that runs that same hostile source.
     """
 
-    __slots__ = ("_chars", "_entries", "_max_entries")
+    __slots__ = ("_chars", "_entries", "_max_entries", "_profiles")
 
     def __init__(self, *, max_entries: int) -> None:
         self._entries: OrderedDict[str, str] = OrderedDict()
         self._max_entries = max_entries
         self._chars = 0
+        self._profiles: OrderedDict[str, Profile] = OrderedDict()
 
     @staticmethod
     def key(source: str, python_build: str) -> str:
@@ -34,6 +38,15 @@ class CodeCache:
         if code is not None:
             self._entries.move_to_end(key)
         return code
+
+    def profile(self, key: str, source: str) -> Profile:
+        """What `profile_of` says about the source of `key`, remembered."""
+        known = self._profiles.get(key)
+        if known is None:
+            known = self._profiles[key] = profile_of(source)
+            if len(self._profiles) > _MAX_PROFILES:
+                self._profiles.popitem(last=False)
+        return known
 
     def put(self, key: str, code: str) -> None:
         """Store or replace one entry and drop the oldest ones beyond the bounds."""

@@ -12,7 +12,7 @@ import socket
 import subprocess
 from typing import NamedTuple
 
-from services.toolenv.sandbox.policy import SandboxLimits
+from services.toolenv.sandbox.policy import Profile, SandboxLimits
 from services.toolenv.sandbox.results import SandboxUnavailable
 from services.toolenv.sandbox.rootfs import RootFs
 from services.toolenv.sandbox.tiers import ENVIRONMENT, Tier, launch_command
@@ -57,7 +57,13 @@ class Zygote:
 
     @classmethod
     async def start(
-        cls, tier: Tier, *, rootfs: RootFs, limits: SandboxLimits, dedicated_uid: int | None
+        cls,
+        tier: Tier,
+        *,
+        rootfs: RootFs,
+        limits: SandboxLimits,
+        dedicated_uid: int | None,
+        profile: Profile = "lean",
     ) -> Zygote:
         """Launch a zygote and wait until it is ready to fork.
 
@@ -73,6 +79,7 @@ class Zygote:
                     rootfs=rootfs,
                     control_descriptor=theirs.fileno(),
                     limits=limits,
+                    profile=profile,
                     dedicated_uid=dedicated_uid,
                 )
                 # Blocks for about 2 ms (vfork and exec). Not in a thread: bubblewrap's
@@ -146,6 +153,18 @@ class Zygote:
         with open(f"/proc/self/fdinfo/{self._pidfd}", encoding="ascii") as lines:
             pids = [int(line.split()[1]) for line in lines if line.startswith("Pid:")]
         return pids[0] if pids and pids[0] > 0 else None
+
+    @property
+    def worker_count(self) -> int:
+        """Workers that were ordered and whose end is not known yet."""
+        return len(self._workers)
+
+    def kill(self) -> None:
+        """End the zygote as if it had died; `died` resolves when its control socket closes."""
+        if self._pidfd is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._control.shutdown(socket.SHUT_RDWR)  # also without CAP_KILL
 
     def spawn(self) -> Worker:
         """Order one worker, usable at once: its readiness arrives over its own connection."""

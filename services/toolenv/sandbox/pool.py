@@ -1,146 +1,126 @@
-"""Workers forked ahead of demand, and a zygote that is replaced when it dies."""
+"""Several shards as one source of workers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 
-import structlog
-
-from services.toolenv.sandbox.control import Zygote
-from services.toolenv.sandbox.policy import SandboxLimits
+from services.toolenv.sandbox.control import ZygoteFacts
 from services.toolenv.sandbox.results import SandboxUnavailable
-from services.toolenv.sandbox.rootfs import RootFs
-from services.toolenv.sandbox.tiers import Tier
+from services.toolenv.sandbox.shard import Shard, ZygotePlan
 from services.toolenv.sandbox.workers import Worker
 
-log = structlog.get_logger(__name__)
-
-_FIRST_BACKOFF_S, _MAX_BACKOFF_S = 0.1, 5.0
-_STABLE_S = 10.0  # a zygote that lived this long died of something new: start again without delay
+_REFILL_DELAY_S = 0.002  # a short call is answered first, so that forking does not slow it down
 
 
 class WorkerPool:
-    """Hands out one-shot workers of one tier; `last_failure` says why there are none, if so."""
+    """Workers of one kind, from whichever shard has them; a dead shard leaves the others alone."""
 
-    def __init__(
-        self,
-        *,
-        tier: Tier,
-        rootfs: RootFs,
-        limits: SandboxLimits,
-        pool_size: int,
-        dedicated_uid: int | None,
-    ) -> None:
-        self.tier: Tier = tier
-        self.landlock_abi = 0
-        self.python_build = ""
-        self.last_failure = ""
-        self._rootfs = rootfs
-        self._limits = limits
-        self._pool_size = pool_size
-        self._dedicated_uid = dedicated_uid
-        self._zygote: Zygote | None = None
-        self._idle: deque[Worker] = deque()
-        self._is_up = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
+    def __init__(self, plan: ZygotePlan, *, shards: int, pool_size: int) -> None:
+        self.plan = plan
+        self.facts = ZygoteFacts(uid=0, landlock_abi=0, python_build="")
+        self._shards = deque(
+            Shard(plan, idle_workers=-(-pool_size // shards)) for _ in range(shards)
+        )
+        self._all = tuple(self._shards)
+        self._low_water = pool_size // 2
+        self._refill_timer: asyncio.TimerHandle | None = None
+        self._failure = ""
+        self._is_closed = False
 
     @property
-    def zygote_pid(self) -> int | None:
-        """Process id of the zygote on the host, None while there is none."""
-        return self._zygote.pid if self._zygote else None
+    def last_failure(self) -> str:
+        """Why there are no workers or why they are lost, empty when nothing is known."""
+        causes = (*(shard.last_failure for shard in self._all), self._failure)
+        return next((cause for cause in causes if cause), "")
+
+    @property
+    def zygote_pids(self) -> tuple[int | None, ...]:
+        """Process ids of the zygotes on the host; None for one that is being replaced."""
+        return tuple(shard.zygote.pid if shard.zygote else None for shard in self._all)
 
     @property
     def is_up(self) -> bool:
-        """Whether a zygote is up."""
-        return self._is_up.is_set()
+        """Whether any zygote is up."""
+        return any(shard.is_up for shard in self._all)
+
+    @property
+    def busy(self) -> int:
+        """Workers that were handed out and have not ended."""
+        return sum(shard.busy for shard in self._all)
 
     async def start(self) -> None:
-        """Bring the first zygote up and keep one up from then on.
+        """Bring every shard up.
 
         Raises:
-            SandboxUnavailable: It does not start.
+            SandboxUnavailable: One of them does not start; none is left running.
         """
-        self._adopt(await self._start_zygote())
-        # Not a TaskGroup: it would wrap every exception of the sandbox's user. `aclose` ends it.
-        self._keeper = asyncio.create_task(self._keep_up(), name="sandbox-keeper")
+        try:
+            for shard in self._all:
+                self.facts = (await shard.start()).facts
+        except BaseException:
+            await self.aclose()
+            raise
 
     async def take(self) -> Worker:
-        """A worker for one call, as soon as there is a zygote; the caller closes it."""
-        while True:
-            await self._is_up.wait()
-            if self._zygote is None or self._zygote.died.done():
-                self._is_up.clear()  # until the keeper has brought up another one
-                continue
-            while self._idle:
-                worker = self._idle.popleft()
-                if not worker.ended.done():
-                    return worker
-                worker.close()
-            return self._zygote.spawn()
+        """A worker for one call, as soon as there is a zygote; the caller closes it.
+
+        Raises:
+            SandboxUnavailable: The pool is closed.
+        """
+        while not self._is_closed:
+            worker = self._take_now()
+            if worker is not None:
+                return worker
+            await self._wait_for_any()
+        raise SandboxUnavailable("the pool of workers was closed; try again")
+
+    def _take_now(self) -> Worker | None:
+        self._shards.rotate(-1)
+        for shard in self._shards:
+            worker = shard.take_idle()
+            if worker is not None:
+                return worker
+        by_load = sorted(self._shards, key=lambda shard: shard.busy)
+        ordered = (shard.spawn() for shard in by_load)
+        return next((worker for worker in ordered if worker is not None), None)
+
+    async def _wait_for_any(self) -> None:
+        waits = [asyncio.create_task(shard.wait_until_up()) for shard in self._all]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def note_loss(self, worker: Worker, why: str) -> None:
+        """Hear that a worker was lost before its job; several in a row lead to a probe."""
+        self._failure = why
+        for shard in self._all:
+            if worker.origin is shard:
+                shard.note_loss()
 
     def refill(self) -> None:
-        """Order workers until the pool is full again; call it when one has begun its job."""
-        if self._zygote is not None and self._is_up.is_set():
-            while len(self._idle) < self._pool_size:
-                self._idle.append(self._zygote.spawn())
+        """Order workers soon, or at once when few are left; call it when one has begun its job."""
+        if sum(shard.idle for shard in self._all) <= self._low_water:
+            self._refill_now()
+        elif self._refill_timer is None:
+            loop = asyncio.get_running_loop()
+            self._refill_timer = loop.call_later(_REFILL_DELAY_S, self._refill_now)
+
+    def _refill_now(self) -> None:
+        if self._refill_timer is not None:
+            self._refill_timer.cancel()
+            self._refill_timer = None
+        if not self._is_closed:
+            for shard in self._all:
+                shard.refill()
 
     async def aclose(self) -> None:
-        """Kill every worker and the zygote; safe to repeat."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
-            self._keeper = None
-        if self._zygote is not None:
-            await self._bury(self._zygote)
-
-    async def _start_zygote(self) -> Zygote:
-        return await Zygote.start(
-            self.tier, rootfs=self._rootfs, limits=self._limits, dedicated_uid=self._dedicated_uid
-        )
-
-    def _adopt(self, zygote: Zygote) -> None:
-        self._zygote = zygote
-        self.landlock_abi = zygote.facts.landlock_abi
-        self.python_build = zygote.facts.python_build
-        self._is_up.set()
-        self.refill()
-
-    async def _keep_up(self) -> None:
-        """Replace a zygote that died, slower and slower while that does not help."""
-        loop = asyncio.get_running_loop()
-        backoff_s = _FIRST_BACKOFF_S
-        while True:
-            born = loop.time()
-            zygote = self._zygote
-            if zygote is not None:
-                await asyncio.shield(zygote.died)
-                log.warning(
-                    "sandbox_zygote_died", tier=self.tier, lived_s=round(loop.time() - born, 3)
-                )
-                await self._bury(zygote)
-            if loop.time() - born > _STABLE_S:
-                backoff_s = _FIRST_BACKOFF_S
-            await asyncio.sleep(backoff_s)
-            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
-            try:
-                self._adopt(await self._start_zygote())
-                self.last_failure = ""
-            except (SandboxUnavailable, OSError, ValueError) as error:
-                self.last_failure = f"the sandbox could not be restarted: {error}"
-                log.error(
-                    "sandbox_restart_failed",
-                    tier=self.tier,
-                    error=str(error),
-                    next_try_s=backoff_s,
-                )
-
-    async def _bury(self, zygote: Zygote) -> None:
-        self._is_up.clear()
-        self._zygote = None
-        self._drop_idle()
-        await zygote.stop()
-
-    def _drop_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        """Kill every worker and zygote; safe to repeat."""
+        self._is_closed = True
+        if self._refill_timer is not None:
+            self._refill_timer.cancel()
+            self._refill_timer = None
+        for shard in self._all:
+            await shard.aclose()

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from platform import machine
 from typing import Protocol
 
 from services.toolenv.sandbox.frames import JsonValue
 from services.toolenv.sandbox.policy import SandboxLimits
 from services.toolenv.sandbox.results import SandboxOutcome as Outcome
 from services.toolenv.sandbox.results import SandboxResult, SandboxUnavailable
+from services.toolenv.sandbox.syscalls import TABLES
 
 _DEADLINE_S = 20.0  # generous: only the loop probe is expected to last
 _LOOP_DEADLINE_S = 0.3
@@ -79,8 +81,8 @@ def _system_call_probes() -> tuple[Probe, ...]:
         "fork": "import os; return os.fork()",
         "exec": "import os; os.execv('/usr/bin/' + os.listdir('/usr/bin')[0], ['x'])",
         "signal_others": "import os; return str(os.kill(os.getppid(), 0))",
-        "ptrace": _raw_call("101, 0, 0, 0, 0"),
-        "unshare": _raw_call("272, 0x10000000"),
+        "ptrace": _raw_call("ptrace", "0, 0, 0, 0"),
+        "unshare": _raw_call("unshare", "0x10000000"),
     }
     return tuple(Probe(name, _tool(body), _STOPPED, _FIX_SECCOMP) for name, body in bodies.items())
 
@@ -120,9 +122,10 @@ def _tool(body: str) -> str:
     return f"def run():\n    {body}\n"
 
 
-def _raw_call(arguments: str) -> str:
+def _raw_call(name: str, arguments: str) -> str:
     """Make one system call past every Python wrapper, so that only the kernel can stop it."""
-    return f"import ctypes; return ctypes.CDLL(None).syscall({arguments})"
+    number = TABLES[machine()].killed[name]
+    return f"import ctypes; return ctypes.CDLL(None).syscall({number}, {arguments})"
 
 
 _HARMLESS = """

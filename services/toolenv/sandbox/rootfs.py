@@ -1,17 +1,17 @@
-"""The sandbox's root file system: interpreter, libraries, standard library, `tzdata`.
+"""The sandbox's root file system: interpreter, libraries, standard library, packages for tools.
 
-Built once per content hash under the sandbox's home and renamed into place, so concurrent builders
-and crashes leave either nothing or a complete tree. It holds no secret, no set-uid file and nothing
-writable. Host folders that tools like to probe exist as empty folders without any permission, so a
-tool that asks for `/etc/passwd` gets `PermissionError` (a typed violation) and learns nothing about
-the host.
+One tree for each set of packages, built once per content hash under the sandbox's home and renamed
+into place, so concurrent builders and crashes leave either nothing or a complete tree. It holds no
+secret, no set-uid file and nothing writable. Host folders that tools like to probe exist as empty
+folders without any permission, so a tool that asks for `/etc/passwd` gets `PermissionError` (a
+typed violation) and learns nothing about the host.
 """
 
 from __future__ import annotations
 
 import compileall
+import fcntl
 import hashlib
-import importlib.util
 import os
 import platform
 import py_compile
@@ -22,22 +22,37 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from services.toolenv.sandbox.policy import SCRATCH_MOUNT
 from services.toolenv.sandbox.results import SandboxUnavailable
+from services.toolenv.sandbox.sites import (
+    DependencyError,
+    DependencySet,
+    base_dependencies,
+    copy_site,
+)
 
 PACKAGE = "services.toolenv.sandbox"
 _INSIDE = (
     "frames",
     "policy",
+    "syscalls",
     "seccomp",
     "results",
     "confine",
+    "webchannel",
+    "framesocket",
+    "httpxshim",
+    "webshims",
     "worker",
     "zygote",
 )  # copied into the sandbox
-_LAYOUT_VERSION = "1"  # raise when this module lays the tree out differently
+_LAYOUT_VERSION = "3"  # raise when this module lays the tree out differently
 _FORBIDDEN = ("etc", "root", "home", "var", "tmp", "proc", "sys", "dev", "run", "srv", "opt", "mnt")
 _LEFT_OUT = (
     "test", "tests", "idlelib", "idle_test", "tkinter", "turtledemo", "ensurepip", "lib2to3",
@@ -46,6 +61,8 @@ _LEFT_OUT = (
     "_dbm*", "_gdbm*", "nis*", "ossaudiodev*", "spwd*",
 )  # fmt: skip
 _LDD_TIMEOUT_S = 30.0
+_UNUSED_S = 7 * 86400.0  # after which another version's tree is removed
+_LINKED = ("usr", "lib", "toolwright_sandbox", "w")  # shared between trees by hard links
 
 
 class RootFs(NamedTuple):
@@ -56,22 +73,28 @@ class RootFs(NamedTuple):
     python: str
 
 
-def prepare_rootfs(home: Path) -> RootFs:
+def prepare_rootfs(home: Path, dependencies: DependencySet | None = None) -> RootFs:
     """The root file system for the running interpreter, built under `home` when missing.
 
     Blocks for seconds when it has to build. Safe to call from several processes at once.
+
+    Args:
+        home: Folder of the trees.
+        dependencies: Packages in its `/site`; None means the base set.
 
     Raises:
         SandboxUnavailable: Something to copy is missing, or `home` cannot be written.
     """
     interpreter = _interpreter()
-    timezones = _tzdata()
-    digest = _digest(interpreter, timezones)
-    target = home / f"rootfs-{digest}"
     try:
+        wanted = dependencies or base_dependencies()
+        target = home / f"rootfs-{_digest(interpreter, wanted)}"
         if not target.is_dir():
             home.mkdir(parents=True, exist_ok=True)
-            _build(target, interpreter=interpreter, timezones=timezones)
+            _build(target, interpreter=interpreter, dependencies=wanted)
+        _mark_as_used(target)
+    except DependencyError as error:
+        raise SandboxUnavailable(f"cannot provide the tools' packages: {error}") from error
     except OSError as error:
         raise SandboxUnavailable(
             f"cannot build the sandbox's root file system in {str(home)!r}: {error}; "
@@ -80,6 +103,64 @@ def prepare_rootfs(home: Path) -> RootFs:
     return RootFs(
         path=target, loader=f"/lib/{_loader(target)}", python=f"/usr/bin/{interpreter.name}"
     )
+
+
+@contextmanager
+def held(rootfs: RootFs) -> Iterator[None]:
+    """Keep others from removing the tree while the context is open; ends with the process."""
+    descriptor = os.open(rootfs.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise SandboxUnavailable(
+            f"{str(rootfs.path)!r} is being removed as unused; start again"
+        ) from error
+    finally:
+        os.close(descriptor)
+
+
+def remove_unused(home: Path, *, unused_s: float = _UNUSED_S) -> list[str]:
+    """Remove trees that nobody holds and nobody prepared for `unused_s` seconds; returns names.
+
+    What a killed builder left goes too. A tree that cannot be removed stays.
+    """
+    removed = []
+    for pattern in ("rootfs-*", ".building-*", ".removing-*"):
+        for folder in home.glob(pattern):
+            if _remove_if_unused(folder, unused_s):
+                removed.append(folder.name)
+    return removed
+
+
+def _remove_if_unused(folder: Path, unused_s: float) -> bool:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        state = os.fstat(descriptor)
+        if time.time() - max(state.st_atime, state.st_mtime) < unused_s:
+            return False
+        doomed = folder.with_name(f".removing-{os.getpid()}-{folder.name.lstrip('.')}")
+        folder.rename(doomed)  # first out of everybody's way, then slowly
+        for name in _FORBIDDEN:
+            if (doomed / name).is_dir():
+                (doomed / name).rmdir()
+        shutil.rmtree(doomed)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _mark_as_used(target: Path) -> None:
+    """Set the access time, which tells `remove_unused` when somebody last wanted the tree."""
+    modified_ns = target.stat().st_mtime_ns
+    os.utime(target, ns=(time.time_ns(), modified_ns))
 
 
 def _interpreter() -> Path:
@@ -109,21 +190,11 @@ def _extensions() -> list[Path]:
     return [folder / name for name in sorted(names) if name not in left_out]
 
 
-def _tzdata() -> Path:
-    spec = importlib.util.find_spec("tzdata")
-    if spec is None or spec.origin is None:
-        raise SandboxUnavailable("the package 'tzdata' is not installed; run: pip install tzdata")
-    return Path(spec.origin).parent
-
-
-def _digest(interpreter: Path, timezones: Path) -> str:
+def _digest(interpreter: Path, dependencies: DependencySet) -> str:
     state = interpreter.stat()
-    parts = [_LAYOUT_VERSION, sys.version, platform.machine(), str(interpreter), str(timezones)]
-    parts += [
-        str(state.st_size),
-        str(state.st_mtime_ns),
-        (timezones / "__init__.py").read_text("utf-8"),
-    ]
+    parts = [_LAYOUT_VERSION, sys.version, platform.machine(), str(interpreter)]
+    parts += [str(state.st_size), str(state.st_mtime_ns)]
+    parts += [str(pin) for pin in dependencies.distributions]
     parts += [(Path(__file__).parent / f"{name}.py").read_text("utf-8") for name in _INSIDE]
     return hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()[:16]
 
@@ -164,27 +235,21 @@ def _loader(root: Path) -> str:
     )
 
 
-def _build(target: Path, *, interpreter: Path, timezones: Path) -> None:
+def _build(target: Path, *, interpreter: Path, dependencies: DependencySet) -> None:
+    base = base_dependencies()
+    shared = None
+    if dependencies != base:
+        shared = prepare_rootfs(target.parent, base).path
     with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as scratch:
         root = Path(scratch) / "root"
-        (root / "usr/bin").mkdir(parents=True)
-        (root / "lib").mkdir()
-        shutil.copyfile(interpreter, root / "usr/bin" / interpreter.name)
-        for library in _libraries([interpreter, *_extensions()]):
-            shutil.copyfile(library, root / "lib" / library.name)
-        ignore = shutil.ignore_patterns(*_LEFT_OUT)
-        shutil.copytree(
-            _standard_library(),
-            root / _library_folder(),
-            ignore=ignore,
-            copy_function=shutil.copyfile,
-        )
-        _copy_extensions(root)
-        shutil.copytree(
-            timezones, root / "site/tzdata", ignore=ignore, copy_function=shutil.copyfile
-        )
-        _copy_own_modules(root / "toolwright_sandbox")
-        _compile(root)
+        root.mkdir()
+        if shared is None:
+            _lay_out(root, interpreter)
+        else:
+            _link(shared, root)
+        extensions = copy_site(root / "site", dependencies)
+        _copy_libraries(root, extensions)
+        _compile(root / "site", root)
         _set_modes(root, executables={"bin", "lib"})
         for name in _FORBIDDEN:
             (root / name).mkdir(mode=0)
@@ -193,6 +258,39 @@ def _build(target: Path, *, interpreter: Path, timezones: Path) -> None:
         except OSError:
             if not target.is_dir():  # else another process was faster, with the same content
                 raise
+
+
+def _lay_out(root: Path, interpreter: Path) -> None:
+    """Everything but the packages."""
+    (root / "usr/bin").mkdir(parents=True)
+    (root / "lib").mkdir()
+    shutil.copyfile(interpreter, root / "usr/bin" / interpreter.name)
+    _copy_libraries(root, [interpreter, *_extensions()])
+    shutil.copytree(
+        _standard_library(),
+        root / _library_folder(),
+        ignore=shutil.ignore_patterns(*_LEFT_OUT),
+        copy_function=shutil.copyfile,
+    )
+    _copy_extensions(root)
+    _copy_own_modules(root / "toolwright_sandbox")
+    (root / SCRATCH_MOUNT[1:]).mkdir(parents=True)
+    _compile(root, root)
+
+
+def _link(shared: Path, root: Path) -> None:
+    """Take everything but the packages from another tree, as hard links: no space, no time."""
+    for name in _LINKED:
+        shutil.copytree(shared / name, root / name, copy_function=os.link)
+
+
+def _copy_libraries(root: Path, binaries: list[Path]) -> None:
+    if not binaries:
+        return
+    for library in _libraries(binaries):
+        copy = root / "lib" / library.name
+        if not copy.exists():
+            shutil.copyfile(library, copy)
 
 
 def _library_folder() -> str:
@@ -216,10 +314,10 @@ def _copy_own_modules(folder: Path) -> None:
         shutil.copyfile(Path(__file__).parent / f"{name}.py", package / f"{name}.py")
 
 
-def _compile(root: Path) -> None:
+def _compile(folder: Path, root: Path) -> None:
     """Byte-compile everything, because the users of the tree cannot write it."""
     compileall.compile_dir(
-        root,
+        folder,
         maxlevels=20,
         quiet=2,
         stripdir=str(root),

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from services.toolenv.sandbox.policy import SandboxLimits
+from services.toolenv.sandbox.policy import Profile, SandboxLimits
 from services.toolenv.sandbox.results import SandboxUnavailable
 from services.toolenv.sandbox.rootfs import PACKAGE, RootFs
 
@@ -32,6 +32,7 @@ ENVIRONMENT = {
     # glibc reserves 64 MiB of address space per arena, and RLIMIT_AS counts reservations.
     "MALLOC_ARENA_MAX": "2",
 }
+_OOM_SCORE = 500  # added to what the kernel thinks of the sandbox's processes when memory is short
 _UIDS = range(64001, 64065)
 _MOUNT_POINTS = ("/mnt", "/srv", "/media", "/opt")  # covered in a private namespace only
 _BOOT = (
@@ -79,8 +80,11 @@ def launch_command(
     control_descriptor: int,
     limits: SandboxLimits,
     dedicated_uid: int | None,
+    profile: Profile = "lean",
 ) -> list[str]:
     """The command that starts a zygote, given `ENVIRONMENT` and the control descriptor.
+
+    When memory is short, the kernel ends what it starts before the host.
 
     Args:
         tier: Which jail.
@@ -88,6 +92,7 @@ def launch_command(
         control_descriptor: Number of the zygote's end of the control socket.
         limits: Passed on to the zygote.
         dedicated_uid: The uid to become when the host is root, else None.
+        profile: What the zygote preloads.
 
     Raises:
         SandboxUnavailable: A program is missing, or the tier needs root and the host is not.
@@ -105,14 +110,22 @@ def launch_command(
         "-c",
         _BOOT,
     ]
-    zygote += [str(control_descriptor), limits.to_json()]
+    zygote += [str(control_descriptor), limits.to_json(), profile]
+    choom = shutil.which("choom", path=_PROGRAM_FOLDERS)
+    prefer_to_die = [choom, "-n", str(_OOM_SCORE), "--"] if choom else []
     if tier == "chroot":
+        if limits.scratch_bytes:
+            raise SandboxUnavailable(
+                f"scratch_bytes={limits.scratch_bytes} needs tier 'ns', where a worker may mount; "
+                "set it to 0 for tier 'chroot'"
+            )
         if dedicated_uid is None:
             raise SandboxUnavailable(
                 "tier 'chroot' needs a host that runs as root; use tier 'ns' or run as root"
             )
         user = f"{dedicated_uid}:{dedicated_uid}"
         return [
+            *prefer_to_die,
             _program("chroot"),
             f"--userspec={user}",
             f"--groups={dedicated_uid}",
@@ -120,8 +133,9 @@ def launch_command(
             *zygote,
         ]
     if dedicated_uid is None:
-        return [*_bubblewrap(str(rootfs.path)), *zygote]
+        return [*prefer_to_die, *_bubblewrap(str(rootfs.path), limits), *zygote]
     become = [
+        *prefer_to_die,
         _program("setpriv"),
         f"--reuid={dedicated_uid}",
         f"--regid={dedicated_uid}",
@@ -129,9 +143,9 @@ def launch_command(
         "--",
     ]
     if _is_reachable(rootfs.path):
-        return [*become, *_bubblewrap(str(rootfs.path)), *zygote]
+        return [*become, *_bubblewrap(str(rootfs.path), limits), *zygote]
     mount_point = _mount_point()
-    return [*_expose(rootfs.path, mount_point), *become, *_bubblewrap(mount_point), *zygote]
+    return [*_expose(rootfs.path, mount_point), *become, *_bubblewrap(mount_point, limits), *zygote]
 
 
 def _program(name: str) -> str:
@@ -141,7 +155,7 @@ def _program(name: str) -> str:
     return found
 
 
-def _bubblewrap(source: str) -> list[str]:
+def _bubblewrap(source: str, limits: SandboxLimits) -> list[str]:
     """The jail with `source` as its read-only root.
 
     No --proc (same-uid processes would be visible), no --dev (nothing opens one), no --hostname
@@ -149,9 +163,15 @@ def _bubblewrap(source: str) -> list[str]:
     """
     return [
         _program("bwrap"), "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session",
-        "--cap-drop", "ALL", "--ro-bind", source, "/", "--remount-ro", "/", "--chdir", "/",
-        "--clearenv",        "--setenv", "MALLOC_ARENA_MAX", ENVIRONMENT["MALLOC_ARENA_MAX"], "--",
+        *_capabilities(limits), "--ro-bind", source, "/", "--remount-ro", "/", "--chdir", "/",
+        "--clearenv", "--setenv", "MALLOC_ARENA_MAX", ENVIRONMENT["MALLOC_ARENA_MAX"], "--",
     ]  # fmt: skip
+
+
+def _capabilities(limits: SandboxLimits) -> tuple[str, ...]:
+    """None, but for mounting a private tmpfs, which each worker gives up before its job."""
+    drop = ("--cap-drop", "ALL")
+    return (*drop, "--cap-add", "CAP_SYS_ADMIN") if limits.scratch_bytes else drop
 
 
 def _is_reachable(path: Path) -> bool:

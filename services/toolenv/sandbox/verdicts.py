@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from typing import NamedTuple
@@ -71,8 +72,13 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def judge_message(message: dict[str, JsonValue], limits: SandboxLimits) -> SandboxResult:
-    """Turn a worker's last message into the result, believing nothing but its shape."""
+def judge_message(
+    message: dict[str, JsonValue], limits: SandboxLimits, *, frame_bytes: int
+) -> SandboxResult:
+    """Turn a worker's last message, of `frame_bytes` bytes, into the result.
+
+    Nothing but its shape and size is believed.
+    """
     outcome, error, stdout = message.get("outcome"), message.get("error"), message.get("stdout")
     if message.get("t") != "result" or set(message) != _RESULT_KEYS:
         return _forged("a frame that is not a result")
@@ -80,6 +86,8 @@ def judge_message(message: dict[str, JsonValue], limits: SandboxLimits) -> Sandb
         return _forged("a result whose texts are not texts")
     if outcome not in _CLAIMABLE:
         return _forged(f"the outcome {outcome[:40]!r}")
+    if frame_bytes > limits.result_bytes and _size(message["value"]) > limits.result_bytes:
+        return _forged(f"a result larger than {limits.result_bytes} bytes")
     is_ok = outcome == SandboxOutcome.OK
     return SandboxResult(
         outcome=SandboxOutcome(outcome),
@@ -89,6 +97,10 @@ def judge_message(message: dict[str, JsonValue], limits: SandboxLimits) -> Sandb
         latency_s=0.0,
         cpu_s=_seconds(message["cpu_s"]),
     )
+
+
+def _size(value: JsonValue) -> int:
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
 
 
 def _seconds(value: JsonValue) -> float | None:

@@ -3,8 +3,8 @@
 Runs inside the sandbox, forked from the zygote. Once the tool's source is executed this process is
 hostile: the host believes nothing of what comes back beyond its shape. Standard library only.
 
-Messages to the host: `ready`, at most one `code` (compiled source for the host's cache), one
-`result`.
+Messages to the host: `ready`, at most one `code` (compiled source for the host's cache), `http`
+requests if the job has a network, one `result`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import errno
 import io
 import marshal
 import os
-import socket
 import sys
 import time
 import types
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, TextIO, cast
 
 from services.toolenv.sandbox.frames import (
     FrameBuffer,
@@ -30,6 +29,8 @@ from services.toolenv.sandbox.frames import (
 )
 from services.toolenv.sandbox.policy import SandboxLimits
 from services.toolenv.sandbox.results import SandboxOutcome
+from services.toolenv.sandbox.webchannel import WebChannel
+from services.toolenv.sandbox.webshims import install, rehearse
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -37,7 +38,22 @@ if TYPE_CHECKING:
 MAX_ERROR_CHARS = 2000
 _MAX_NAMES_LISTED = 20
 _READ_BYTES = 1 << 16
+# The key argument of ToolBench's `api.py` convention. The broker writes the real key over it.
+_KEY_PARAMETER, _KEY_PLACEHOLDER = "toolbench_rapidapi_key", "added-by-the-egress-broker"
 _DENIALS = (errno.EPERM, errno.EACCES, errno.EROFS)
+_WEB_REHEARSALS = 10  # the interpreter specialises code in place after 8 runs
+_REHEARSED_SOURCE = "def run(a, b=0):\n    return {'sum': a + b, 'text': 'x', 'items': [a, b]}\n"
+_REHEARSAL = encode_frame(
+    {
+        "t": "job",
+        "function": "run",
+        "arguments": {"a": 1, "b": 2},
+        "code": base64.b64encode(
+            marshal.dumps(compile(_REHEARSED_SOURCE, "api.py", "exec", dont_inherit=True))
+        ).decode("ascii"),
+    },
+    limit_bytes=1 << 16,
+)
 
 
 class _Refused(Exception):
@@ -52,8 +68,8 @@ class _Refused(Exception):
 class _HostConnection:
     """The worker's only way out."""
 
-    def __init__(self, connection: socket.socket, limits: SandboxLimits) -> None:
-        self._socket = connection
+    def __init__(self, limits: SandboxLimits) -> None:
+        self._descriptor = -1
         self._frame_bytes = limits.frame_bytes
         self._buffer = FrameBuffer(limit_bytes=limits.frame_bytes)
         # Encoded ahead of time: when memory is exhausted there is none left to encode the report.
@@ -62,15 +78,29 @@ class _HostConnection:
             limit_bytes=limits.frame_bytes,
         )
 
+    def connect(self, descriptor: int) -> None:
+        """Use this socket, whose reads and writes block, from now on."""
+        self._descriptor = descriptor
+
     def send(self, message: dict[str, JsonValue]) -> None:
         try:
-            self._socket.sendall(encode_frame(message, limit_bytes=self._frame_bytes))
+            self.send_frame(encode_frame(message, limit_bytes=self._frame_bytes))
         except MemoryError:
-            self._socket.sendall(self._out_of_memory)
+            self.send_frame(self._out_of_memory)
+
+    def send_request(self, message: dict[str, JsonValue]) -> None:
+        """Send an `http` frame; raises `FrameTooLong`, and `MemoryError` for the tool to see."""
+        self.send_frame(encode_frame(message, limit_bytes=self._frame_bytes))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send what is encoded already."""
+        sent = os.write(self._descriptor, frame)
+        while sent < len(frame):
+            sent += os.write(self._descriptor, memoryview(frame)[sent:])
 
     def receive(self) -> dict[str, JsonValue]:
         while (message := self._buffer.pop()) is None:
-            data = self._socket.recv(_READ_BYTES)
+            data = os.read(self._descriptor, _READ_BYTES)
             if not data:
                 os._exit(0)  # an idle worker whose host closed the pool
             self._buffer.feed(data)
@@ -103,23 +133,45 @@ class _Capture(io.RawIOBase):
         return self._kept.decode("utf-8", "ignore")
 
 
-def serve_one_call(connection: socket.socket, limits: SandboxLimits) -> NoReturn:
-    """Announce readiness, run one job, report, exit; the process must already be confined."""
-    host = _HostConnection(connection, limits)
-    capture = _Capture(host, limits.output_bytes)
-    sys.stdin = io.StringIO()
-    sys.stdout = sys.stderr = io.TextIOWrapper(
-        capture,
-        encoding="utf-8",
-        errors="backslashreplace",
-        write_through=True,
-    )
-    host.send({"t": "ready"})
-    job = host.receive()
-    report = _report(host, job, limits)
-    report["stdout"] = capture.text()
-    host.send(report)
-    os._exit(0)
+class Station:
+    """What every worker needs before its job, built once in the zygote and inherited by forking."""
+
+    def __init__(self, limits: SandboxLimits) -> None:
+        self._limits = limits
+        self._host = _HostConnection(limits)
+        self._capture = _Capture(self._host, limits.output_bytes)
+        self._stdin = io.StringIO()
+        raw: io.RawIOBase = self._capture
+        self._stdout: TextIO = io.TextIOWrapper(
+            cast("BinaryIO", raw), encoding="utf-8", errors="backslashreplace", write_through=True
+        )
+        self._ready = encode_frame({"t": "ready"}, limit_bytes=limits.frame_bytes)
+        for _ in range(_WEB_REHEARSALS):
+            rehearse()
+
+    def rehearse(self) -> None:
+        """Run a trusted job without host, so that a worker finds warm paths and touched memory."""
+        buffer = FrameBuffer(limit_bytes=self._limits.frame_bytes)
+        buffer.feed(_REHEARSAL)
+        job = buffer.pop()
+        if job is not None:
+            report = _report(self._host, job, self._limits)
+            report["stdout"] = self._capture.text()
+            encode_frame(report, limit_bytes=self._limits.frame_bytes)
+        sys.modules.pop("tool", None)
+
+    def serve_one_call(self, descriptor: int) -> NoReturn:
+        """Announce readiness, run one job, report, exit; the process is confined already."""
+        host = self._host
+        host.connect(descriptor)
+        sys.stdin = self._stdin
+        sys.stdout = sys.stderr = self._stdout
+        host.send_frame(self._ready)
+        job = host.receive()
+        report = _report(host, job, self._limits)
+        report["stdout"] = self._capture.text()
+        host.send(report)
+        os._exit(0)
 
 
 def _report(
@@ -146,6 +198,9 @@ def _report(
 def _run(host: _HostConnection, job: dict[str, JsonValue]) -> JsonValue:
     module = types.ModuleType("tool")
     sys.modules["tool"] = module  # dataclasses and typing look their module up by name
+    has_network = job.get("egress") is True
+    if has_network:
+        install(WebChannel(host.send_request, host.receive))
     exec(_code(host, job), module.__dict__)  # noqa: S102  # what a worker is for
     name, arguments = job.get("function"), job.get("arguments")
     function = module.__dict__.get(name) if isinstance(name, str) else None
@@ -156,6 +211,8 @@ def _run(host: _HostConnection, job: dict[str, JsonValue]) -> JsonValue:
             SandboxOutcome.BAD_ARGUMENTS,
             f"arguments are a {type(arguments).__name__}, not an object",
         )
+    if has_network and _KEY_PARAMETER in _parameters(function):
+        arguments.setdefault(_KEY_PARAMETER, _KEY_PLACEHOLDER)
     try:
         value: JsonValue = function(**arguments)
     except TypeError as error:
@@ -165,6 +222,14 @@ def _run(host: _HostConnection, job: dict[str, JsonValue]) -> JsonValue:
             raise _Refused(SandboxOutcome.BAD_ARGUMENTS, _describe(error)) from error
         raise
     return value
+
+
+def _parameters(function: object) -> tuple[str, ...]:
+    """Names of what a plain function takes; of another callable nothing is known."""
+    if not isinstance(function, types.FunctionType):
+        return ()
+    code = function.__code__
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def _code(host: _HostConnection, job: dict[str, JsonValue]) -> types.CodeType:

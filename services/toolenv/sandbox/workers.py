@@ -35,11 +35,17 @@ class Worker:
         self.worker_id = worker_id
         self.ended: asyncio.Future[WorkerExit | None] = asyncio.get_running_loop().create_future()
         self.is_ready = False
+        self.origin: object = None  # whoever ordered it
         self._connection = connection
         self._buffer = FrameBuffer(limit_bytes=frame_bytes)
         self._pidfd: int | None = None
         self._is_doomed = False
         self._ask_zygote_to_kill: Callable[[int], None] = lambda _: None
+
+    @property
+    def last_frame_bytes(self) -> int:
+        """Length of the message that `receive` returned last."""
+        return self._buffer.last_length
 
     async def receive(self) -> dict[str, JsonValue]:
         """The next message.

@@ -1,6 +1,7 @@
 """The process from which workers are forked; trusted code only, no job, no secret.
 
-Runs inside the outer jail as `python -I -S -c "...main()" <control fd> <limits as JSON>`. Standard
+Runs inside the outer jail as `python -I -S -c "...main()" <control fd> <limits as JSON>
+<profile>`. Standard
 library only.
 
 Control socket (SOCK_SEQPACKET, JSON per packet). From the host: `fork {id}` with the worker's end
@@ -10,20 +11,23 @@ pidfd of this process, `forked {id}` with the worker's pidfd, `exit {id, status,
 
 from __future__ import annotations
 
+# What `signal` wraps; its conversions to enums touch 80 pages of every worker.
+import _signal  # type: ignore[import-not-found]
 import array
 import gc
 import json
 import os
+import random
 import select
 import signal
 import socket
 import sys
+import threading
 from typing import NoReturn
 
 from services.toolenv.sandbox import confine, worker
 from services.toolenv.sandbox.frames import encode_frame
-from services.toolenv.sandbox.policy import SandboxLimits
-from services.toolenv.sandbox.seccomp import FilterTemplate, assemble
+from services.toolenv.sandbox.policy import SCRATCH_MOUNT, SandboxLimits
 
 # What tools commonly import: loading it here once costs each fork little and saves each call
 # milliseconds.
@@ -38,8 +42,11 @@ _PRELOAD = (
     "warnings", "zlib", "zoneinfo", "tzdata", "encodings.idna",
 )
 # fmt: on
+_WEB_PRELOAD = ("asyncio", "http.client", "ssl", "urllib.request", "requests", "httpx")
 
 _PACKET_BYTES = 4096
+_SIGCHLD, _DEFAULT_HANDLER = int(signal.SIGCHLD), int(signal.SIG_DFL)
+_REHEARSALS = 20  # the interpreter specialises code in place after 8 runs; later runs write less
 _SETUP_FAILED = 97  # exit status of a worker that could not be confined
 
 
@@ -47,6 +54,7 @@ def main() -> NoReturn:
     """Prepare what workers share, report to the host, fork on request until the host goes."""
     control = socket.socket(fileno=int(sys.argv[1]))
     limits = SandboxLimits.from_json(sys.argv[2])
+    preload = _PRELOAD + (_WEB_PRELOAD if sys.argv[3] == "web" else ())
     os.environ.clear()  # noqa: TID251  # so that no tool reads any
     os.closerange(3, control.fileno())
     os.closerange(control.fileno() + 1, 1 << 16)
@@ -55,8 +63,15 @@ def main() -> NoReturn:
     confine.forbid_new_privileges()
     confine.hide_from_same_uid()
     sys.path.append("/site")
-    for name in _PRELOAD:
+    for name in preload:
         __import__(name)
+    if threading.active_count() != 1:
+        raise SystemExit("a preloaded module started a thread; forking would be unsafe")
+    if limits.scratch_bytes:
+        # Imported here only, because every module makes each fork slower.
+        import tempfile
+
+        tempfile.tempdir = SCRATCH_MOUNT
     _Zygote(control, limits).serve()
 
 
@@ -67,14 +82,16 @@ class _Zygote:
         self._control = control
         self._limits = limits
         self._pid = os.getpid()
-        self._ruleset, self._landlock_abi = confine.build_landlock_ruleset()
-        self._filter: FilterTemplate = assemble()
         self._ids: dict[int, int] = {}  # pid -> worker id
+        self._station = worker.Station(limits)
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._confinement = confine.Confinement(limits)
 
     def serve(self) -> NoReturn:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_write)
+        for _ in range(_REHEARSALS):
+            self._station.rehearse()
         os.dup2(0, 1)  # descriptors 0-2 become /dev/null for the workers
         gc.collect()
         gc.disable()
@@ -105,7 +122,7 @@ class _Zygote:
             {
                 "t": "up",
                 "uid": os.getuid(),
-                "landlock_abi": self._landlock_abi,
+                "landlock_abi": self._confinement.landlock_abi,
                 "python": f"{sys.implementation.cache_tag} {sys.version}",
             },
             own,
@@ -122,8 +139,10 @@ class _Zygote:
                 return
             worker_id = self._ids.pop(pid, None)
             if worker_id is not None:
-                cpu_s = usage.ru_utime + usage.ru_stime
-                self._send({"t": "exit", "id": worker_id, "status": status, "cpu_s": cpu_s})
+                self._send_exit(worker_id, status, usage.ru_utime + usage.ru_stime)
+
+    def _send_exit(self, worker_id: int, status: int, cpu_s: float) -> None:
+        self._send({"t": "exit", "id": worker_id, "status": status, "cpu_s": cpu_s})
 
     def _obey(self) -> None:
         packet, descriptors = _receive(self._control)
@@ -142,7 +161,12 @@ class _Zygote:
                 os.kill(pid, signal.SIGKILL)
 
     def _fork(self, worker_id: int, connection: int) -> None:
-        pid = os.fork()
+        try:
+            pid = confine.fork_bare()
+        except OSError:  # too many processes, or too little memory: this worker only is lost
+            os.close(connection)
+            self._send_exit(worker_id, _SETUP_FAILED << 8, 0.0)
+            return
         if pid == 0:
             self._become_worker(connection)
         os.close(connection)
@@ -153,29 +177,25 @@ class _Zygote:
 
     def _become_worker(self, descriptor: int) -> NoReturn:
         try:
-            connection = socket.socket(fileno=descriptor)
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self._control.close()
+            _signal.signal(_SIGCHLD, _DEFAULT_HANDLER)
+            os.close(self._control.fileno())
             os.close(self._wake_read)
             os.close(self._wake_write)
-            self._confine_or_report(connection)
+            self._confine_or_report(descriptor)
+            random.seed()  # `fork_bare` leaves the zygote's state in every child
+            self._station.rehearse()
             gc.enable()
-            worker.serve_one_call(connection, self._limits)
+            self._station.serve_one_call(descriptor)
         finally:
             os._exit(_SETUP_FAILED)
 
-    def _confine_or_report(self, connection: socket.socket) -> None:
+    def _confine_or_report(self, descriptor: int) -> None:
         try:
-            confine.confine_worker(
-                zygote_pid=self._pid,
-                limits=self._limits,
-                ruleset=self._ruleset,
-                program=self._filter.for_pid(os.getpid()),
-            )
+            self._confinement.confine_worker()
         except OSError as error:
             message = {"t": "failed", "error": str(error)}
-            connection.sendall(encode_frame(message, limit_bytes=self._limits.frame_bytes))
+            os.write(descriptor, encode_frame(message, limit_bytes=self._limits.frame_bytes))
             raise
 
 

@@ -57,3 +57,14 @@ def run_tool(sandbox: Sandbox) -> RunTool:
         )
 
     return call
+
+
+@pytest.fixture
+def run_in() -> Callable[..., Awaitable[object]]:
+    """The value of `run()` of a source in a given sandbox."""
+
+    async def call(sandbox: Sandbox, source: str) -> object:
+        result = await sandbox.call(source=source, function="run", arguments={}, deadline_s=25.0)
+        return result.value
+
+    return call

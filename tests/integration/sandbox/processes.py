@@ -1,11 +1,15 @@
 """What the kernel knows about the processes of a sandbox."""
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+_TICK_S = 0.005
 POOL_SIZE = 2  # workers that the shared sandboxes keep ready
 
 
@@ -45,3 +49,70 @@ def exists(pid: int) -> bool:
 def resident_bytes() -> int:
     """Resident memory of this process."""
     return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_descriptors() -> int:
+    """How many descriptors this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def processes_of_uid(uid: int) -> set[int]:
+    """Process ids whose effective user is `uid`."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if folder.stat().st_uid == uid or f"\t{uid}\t" in _uid_line(folder):
+                found.add(int(folder.name))
+    return found
+
+
+def command_name(pid: int) -> str:
+    """Name of a process's program, empty when it has ended; the jail's own are called bwrap."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text("utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _uid_line(folder: Path) -> str:
+    """The line of a process that names its users; the folder's owner is root when it hides."""
+    lines = (folder / "status").read_text("utf-8").splitlines()
+    return next(line for line in lines if line.startswith("Uid:"))
+
+
+def oom_score_adjustment(pid: int | str) -> int:
+    """How eager the kernel is to end a process when memory is short; higher goes first."""
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text("ascii"))
+
+
+@dataclass
+class Stall:
+    """The longest time for which the event loop ran nothing else."""
+
+    longest_s: float = 0.0
+
+
+@contextlib.asynccontextmanager
+async def longest_stall_s() -> AsyncIterator[Stall]:
+    """Measure the event loop of this test while the context is open."""
+    stall = Stall()
+    last = time.monotonic()
+
+    def tick() -> None:
+        nonlocal last
+        now = time.monotonic()
+        stall.longest_s = max(stall.longest_s, now - last - _TICK_S)
+        last = now
+
+    async def watch() -> None:
+        while True:
+            tick()
+            await asyncio.sleep(_TICK_S)
+
+    watcher = asyncio.create_task(watch())
+    await asyncio.sleep(_TICK_S)
+    try:
+        yield stall
+    finally:
+        tick()  # the loop may have been held up until this very moment
+        watcher.cancel()

@@ -2,16 +2,11 @@
 
 import asyncio
 import os
-import shutil
 import signal
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import services
 from services.toolenv.sandbox import (
     SandboxLimits,
     SandboxOutcome,
@@ -180,73 +175,3 @@ def test_a_second_preparation_reuses_the_root_file_system(sandbox_home):
     assert prepare_rootfs(sandbox_home) == first
     assert first.path.stat().st_mtime_ns == built
     assert [path.name for path in sandbox_home.iterdir()] == [first.path.name]
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user may traverse, unlike pytest's own."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    subprocess.run(["chmod", "-R", "u+rwx", str(folder)], check=False, timeout=60)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-_WITHOUT_ROOT = """
-import asyncio, sys
-from pathlib import Path
-from services.toolenv.sandbox import open_sandbox
-async def main():
-    async with open_sandbox(home=Path(sys.argv[1])) as sandbox:
-        call = await sandbox.call(
-            source="import os\\ndef run(): return os.getuid()",
-            function="run",
-            arguments={},
-            deadline_s=25,
-        )
-        is_safe = all(probe.is_passed for probe in sandbox.probe_results)
-        print(sandbox.tier, call.outcome, call.value, is_safe)
-asyncio.run(main())
-"""
-
-
-@pytest.mark.skipif(
-    os.geteuid() != 0, reason="runs when the host is root; otherwise the other tests cover it"
-)
-def test_namespaces_work_for_a_host_without_root(sandbox_home, open_folder):
-    """The sandbox's own copy of the interpreter serves as one that an ordinary user can read."""
-    prepared = prepare_rootfs(sandbox_home)
-    interpreter = open_folder / "python"
-    shutil.copytree(prepared.path / "usr", interpreter / "usr")
-    shutil.copytree(prepared.path / "lib", interpreter / "lib")
-    code = open_folder / "code"
-    package = Path(services.__file__).parent / "toolenv" / "sandbox"
-    shutil.copytree(package, code / "services" / "toolenv" / "sandbox")
-    for name in ("structlog", "tzdata"):
-        module = __import__(name)
-        shutil.copytree(Path(str(module.__file__)).parent, code / name)
-    subprocess.run(["chmod", "-R", "a+rX", str(open_folder)], check=True, timeout=60)
-    home = open_folder / "home"
-    home.mkdir(mode=0o700)
-    os.chown(home, 12345, 12345)
-    done = subprocess.run(
-        ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "--"]
-        + [
-            str(interpreter / "usr/bin" / Path(prepared.python).name),
-            "-c",
-            _WITHOUT_ROOT,
-            str(home),
-        ],
-        env={
-            "PATH": "/usr/bin:/bin",
-            "LD_LIBRARY_PATH": str(interpreter / "lib"),
-            "PYTHONPATH": str(code),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.stdout == "ns ok 12345 True\n", done.stderr

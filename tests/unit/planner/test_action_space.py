@@ -70,8 +70,16 @@ def test_each_api_is_offered_once_and_under_its_own_name_outside_toolbench_mode(
     space = build_action_space(documents, compat=NONE)
     first, second, _ = names(space)
     assert space.apis == {first: long_one, second: long_two}
-    assert second.endswith("_2")
     assert max(len(first), len(second)) <= 64
+    reordered = build_action_space(documents[::-1], compat=NONE)
+    assert reordered.apis == space.apis
+
+
+def test_a_call_by_another_spelling_is_refused_with_a_hint() -> None:
+    space = build_action_space(BOTH, compat=NONE)
+    spelling = HELLO_NAME.upper()
+    assert space.find(spelling) is None
+    assert f"Did you mean {HELLO_NAME}" in space.unknown_function(spelling)
 
 
 def test_toolbench_mode_shows_its_own_shape() -> None:

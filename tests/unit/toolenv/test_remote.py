@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+import traceback
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from services.contracts.toolenv import CallStatus, Observation
 from services.toolenv.catalog import CatalogueEntry
 from services.toolenv.executors.remote import RemoteExecutor
 from services.toolenv.invocation import prepare
+from services.toolenv.observation import MAX_CONTENT_BYTES
 from tests.fakes.toolbench_backend import Backend
 
 pytestmark = pytest.mark.anyio
@@ -147,7 +149,7 @@ async def test_an_answer_longer_than_the_limit_is_refused_with_the_limit(
         observation = await call(backend, entry)
         assert observation.status is CallStatus.OUTPUT_LIMIT
         assert "exceeds the limit of" in observation.content
-        assert len(observation.content) < 300
+        assert len(observation.content) <= MAX_CONTENT_BYTES
 
 
 async def test_an_unreachable_backend_is_unavailable_and_names_the_setting(
@@ -166,3 +168,15 @@ async def test_a_backend_that_hangs_up_in_the_middle_is_unavailable(
     backend.headers = {"content-length": "1000", "connection": "close"}
     with pytest.raises(Unavailable, match="RemoteProtocolError"):
         await call(backend, entry)
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:1", "127.0.0.1:bad", "[::1"])
+async def test_an_unreachable_backend_is_named_without_password_and_query(
+    entry: CatalogueEntry, place: str
+) -> None:
+    url = f"http://ann:pa55word@{place}/virtual?key=pa55word"
+    async with httpx.AsyncClient(trust_env=False) as http:
+        with pytest.raises(Unavailable, match="cannot be reached") as raised:
+            await RemoteExecutor(http, url=url).execute(prepare(entry, "{}"))
+    assert "pa55word" not in str(raised.value)
+    assert "pa55word" not in "".join(traceback.format_exception(raised.value))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.toolenv.sandbox.frames import (
+    MAX_CONTAINERS,
     MAX_DEPTH,
     FrameBuffer,
     FrameError,
@@ -157,3 +158,37 @@ def test_a_value_that_contains_itself_is_not_sent():
     loop.append(loop)
     with pytest.raises(FrameError, match="not JSON"):
         encode_frame({"a": loop}, limit_bytes=LIMIT)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":"' + b"[" * 500 + b'"}',
+        b'{"a":"' + b'[\\"{' * 200 + b'\\\\"}',
+        b"{" + b",".join(b'"%d":"{[["' % n for n in range(200)) + b"}",
+        b'{"a":[' + b'[""],["["],' * 200 + b"1]}",
+    ],
+)
+def test_brackets_inside_texts_do_not_count_as_nesting(body):
+    assert decode_body(body) == json.loads(body)
+
+
+def test_a_frame_with_too_many_arrays_and_objects_is_refused_on_both_sides():
+    value = [[] for _ in range(MAX_CONTAINERS)]
+    with pytest.raises(FrameError, match=f"more than {MAX_CONTAINERS} arrays and objects"):
+        encode_frame({"a": value}, limit_bytes=1 << 24)
+    with pytest.raises(FrameError, match=f"more than {MAX_CONTAINERS} arrays and objects"):
+        decode_body(json.dumps({"a": value}).encode())
+
+
+def test_a_long_text_that_looks_like_huge_numbers_is_a_text():
+    body = json.dumps({"a": '3e123 \\" 4E+999 ' * 5000, "b": 1e5}).encode()
+    assert decode_body(body) == json.loads(body)
+
+
+def test_few_numbers_may_be_huge_and_none_infinite():
+    assert decode_body(b'{"a":[1e300,1E+200]}') == {"a": [1e300, 1e200]}
+    with pytest.raises(FrameError, match="out of range"):
+        decode_body(b'{"a":1e400}')
+    with pytest.raises(FrameError, match="more than 1000 numbers"):
+        decode_body(b'{"a":[' + b"1e200," * 1001 + b"1]}")

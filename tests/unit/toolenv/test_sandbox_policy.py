@@ -2,6 +2,7 @@
 
 import signal
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from services.toolenv.sandbox import (
     SandboxUnavailable,
 )
 from services.toolenv.sandbox.codecache import CodeCache
-from services.toolenv.sandbox.policy import landlock_ruleset_attribute
+from services.toolenv.sandbox.policy import landlock_ruleset_attribute, landlock_write, profile_of
 from services.toolenv.sandbox.probes import canary_probes, run_probes
 from services.toolenv.sandbox.rootfs import RootFs
 from services.toolenv.sandbox.tiers import launch_command, reserved_uid
@@ -69,8 +70,9 @@ def test_a_root_host_gives_up_root_before_bubblewrap_starts():
     command = launch_command(
         "ns", rootfs=ROOTFS, control_descriptor=9, limits=LIMITS, dedicated_uid=64001
     )
-    assert command[1:4] == ["--reuid=64001", "--regid=64001", "--clear-groups"]
-    assert Path(command[0]).name == "setpriv"
+    start = command.index("--reuid=64001")
+    assert command[start + 1 : start + 3] == ["--regid=64001", "--clear-groups"]
+    assert Path(command[start - 1]).name == "setpriv"
 
 
 def test_bubblewrap_unshares_everything_and_shows_neither_proc_nor_dev():
@@ -95,6 +97,72 @@ def test_two_sandboxes_never_share_a_uid():
     with reserved_uid() as first, reserved_uid() as second:
         assert first != second
         assert min(first, second) >= 64001
+
+
+@pytest.mark.parametrize("abi", [1, 2, 3, 7])
+def test_the_private_tmpfs_grants_no_execution_and_nothing_the_kernel_does_not_handle(abi):
+    (handled,) = struct.unpack_from("<Q", landlock_ruleset_attribute(abi))
+    granted = landlock_write(abi)
+    assert granted & ~handled == 0
+    assert granted & 1 == 0
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import requests",
+        "import json, requests\n",
+        "def f():\n    from requests.auth import X",
+        "import httpx as h",
+        "import urllib.request",
+        "from urllib import request",
+        "import os; import http.client",
+        "from http import client",
+    ],
+)
+def test_a_source_that_imports_an_http_library_gets_the_web_profile(source):
+    assert profile_of(source) == "web"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "",
+        "import json",
+        "# requests are welcome",
+        "x = 'import'; requests = 1",
+        "import urllib.parse",
+    ],
+)
+def test_other_sources_get_the_lean_profile(source):
+    assert profile_of(source) == "lean"
+
+
+def test_a_long_source_is_scanned_fast():
+    source = "import " + "a" * 200_000 + "\n" + "import x, " * 20_000
+    started = time.perf_counter()
+    assert profile_of(source) == "lean"
+    assert time.perf_counter() - started < 1.0
+
+
+def test_a_private_tmpfs_needs_the_namespace_tier():
+    limits = SandboxLimits(scratch_bytes=1 << 20)
+    with pytest.raises(SandboxUnavailable, match="scratch_bytes=1048576 needs tier 'ns'"):
+        launch_command(
+            "chroot", rootfs=ROOTFS, control_descriptor=3, limits=limits, dedicated_uid=64001
+        )
+
+
+@pytest.mark.parametrize(("scratch_bytes", "has_capability"), [(0, False), (1 << 20, True)])
+def test_the_jail_keeps_one_capability_only_for_a_private_tmpfs(scratch_bytes, has_capability):
+    command = launch_command(
+        "ns",
+        rootfs=ROOTFS,
+        control_descriptor=3,
+        limits=SandboxLimits(scratch_bytes=scratch_bytes),
+        dedicated_uid=None,
+    )
+    assert ("CAP_SYS_ADMIN" in command) is has_capability
 
 
 def test_the_cache_forgets_the_least_recently_used_entry():
@@ -142,8 +210,12 @@ def _message(**changes: object) -> dict:
     return {**honest, **changes}
 
 
+def _judge(message: dict, *, frame_bytes: int = 100) -> SandboxResult:
+    return judge_message(message, LIMITS, frame_bytes=frame_bytes)
+
+
 def test_an_honest_message_becomes_its_result():
-    result = judge_message(_message(value=[1], stdout="hi"), LIMITS)
+    result = _judge(_message(value=[1], stdout="hi"))
     assert (result.outcome, result.value, result.stdout) == (SandboxOutcome.OK, [1], "hi")
 
 
@@ -163,23 +235,28 @@ def test_an_honest_message_becomes_its_result():
     ],
 )
 def test_a_message_of_another_shape_is_a_protocol_error(message):
-    assert judge_message(message, LIMITS).outcome is SandboxOutcome.PROTOCOL_ERROR
+    assert _judge(message).outcome is SandboxOutcome.PROTOCOL_ERROR
+
+
+def test_a_result_beyond_its_limit_is_a_protocol_error_although_the_frame_holds_it():
+    limit = LIMITS.result_bytes
+    fits, exceeds = _message(value="x" * (limit - 2)), _message(value="x" * (limit - 1))
+    assert _judge(fits, frame_bytes=limit + 99).outcome is SandboxOutcome.OK
+    assert _judge(exceeds, frame_bytes=limit + 99).outcome is SandboxOutcome.PROTOCOL_ERROR
 
 
 def test_texts_longer_than_agreed_are_cut():
-    result = judge_message(
-        _message(outcome="tool_error", error="e" * 9000, stdout="ü" * 90_000), LIMITS
-    )
+    result = _judge(_message(outcome="tool_error", error="e" * 9000, stdout="ü" * 90_000))
     assert (len(result.error), len(result.stdout)) == (2000, 32768)
 
 
 @pytest.mark.parametrize("cpu_s", [None, "x", True, -1, 1e300, [1]])
 def test_a_processor_time_that_cannot_be_is_unknown(cpu_s):
-    assert judge_message(_message(cpu_s=cpu_s), LIMITS).cpu_s is None
+    assert _judge(_message(cpu_s=cpu_s)).cpu_s is None
 
 
 def test_a_failed_call_carries_no_value():
-    assert judge_message(_message(outcome="violation", value="x"), LIMITS).value is None
+    assert _judge(_message(outcome="violation", value="x")).value is None
 
 
 class LeakyPool:

@@ -67,8 +67,7 @@ def test_code_that_does_not_fit_is_named_with_a_fix(
 @pytest.mark.parametrize(
     ("parameters", "named"),
     [
-        ([{"name": "in"}], "parameter 'in' becomes 'in', which Python cannot pass"),
-        ([{"name": "a^b"}], "becomes 'a^b'"),
+        ([{"name": "é"}], "parameter 'é' becomes '', which Python cannot pass"),
         ([{"name": "user id"}, {"name": "user-id"}], "both become 'user_id'"),
     ],
 )
@@ -108,3 +107,73 @@ def test_bundled_tools_are_there() -> None:
 @pytest.mark.parametrize("document", BUNDLED, ids=lambda path: path.stem)
 def test_every_bundled_tool_is_valid(document: Path) -> None:
     assert validate_tool(document) == []
+
+
+def test_every_keyword_is_passed_under_a_name_that_python_takes(tmp_path: Path) -> None:
+    apis = [{"name": "import", "required_parameters": [{"name": "in"}, {"name": "a^b"}]}]
+    assert validate_tool(tool(tmp_path, "def is_import(is_in, a_b): ...", apis=apis)) == []
+
+
+def http(**changes: Any) -> dict[str, Any]:
+    request = {
+        "method": "GET",
+        "url": "https://api.example/x/{id}",
+        "parameters": [{"name": "id", "place": "path"}],
+    }
+    return {"http": {**request, **changes}}
+
+
+def test_an_api_with_an_address_needs_no_code(tmp_path: Path) -> None:
+    apis = [{"name": "x", "required_parameters": [{"name": "id"}], "x-toolwright": http()}]
+    assert validate_tool(tool(tmp_path, None, apis=apis)) == []
+
+
+@pytest.mark.parametrize(
+    ("extension", "named"),
+    [
+        ({"htpp": {}}, "api_list[0].x-toolwright.htpp: Extra inputs are not permitted"),
+        (http(url="ftp://api.example/{id}"), "not an absolute http or https URL"),
+        (http(url="https://user:secret@api.example/{id}"), "user name or password"),
+        (http(url="https://{id}/x"), "no fixed host"),
+        (http(url="https://api.example/x"), "path parameter 'id' is not in the URL"),
+        (http(headers={"Authorization": "Bearer x"}), "cannot be fixed in a document"),
+        (http(headers={"X-A": "1\r\nHost: evil"}), "should match pattern"),
+        (
+            http(auth=[{"credential": "rapidapi", "kind": "header", "name": "X-RapidAPI-Key"}]),
+            "only for RapidAPI's own hosts",
+        ),
+        (http(headers={"X-RapidAPI-Host": "evil.example"}), "not one of RapidAPI's own hosts"),
+        ({"schemas": {"id": {"$ref": "file:///etc/passwd"}}}, "leads outside"),
+        ({**http(), "schemas": {"id": {"type": "strin"}}}, "the schema of 'id' is wrong"),
+        (
+            http(parameters=[{"name": "id", "place": "path"}, {"name": "q", "place": "query"}]),
+            "'q' in the request is filled from no parameter",
+        ),
+        (http(url="https://api.example/x", parameters=[]), "'id' has no place in the request"),
+    ],
+)
+def test_an_extension_that_cannot_be_used_is_named_with_its_place(
+    tmp_path: Path, extension: dict[str, Any], named: str
+) -> None:
+    apis = [{"name": "x", "required_parameters": [{"name": "id"}], "x-toolwright": extension}]
+    problems = [str(problem) for problem in validate_tool(tool(tmp_path, None, apis=apis))]
+    assert any(named in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("text", "is_good"),
+    [
+        ("requests==2.32.3\n# a comment\n\npy-dateutil==2.9.0 # why\n", True),
+        ("requests>=2\n", False),
+        ("requests\n", False),
+        ("-r other.txt\n", False),
+        ("https://evil.example/x.whl\n", False),
+        ("requests==1.0 --hash=sha256:00\n", False),
+        ("requests==1.0\nRequests==2.0\n", False),
+        ("\n".join(f"p{n}==1" for n in range(33)), False),
+    ],
+)
+def test_required_packages_are_pinned(tmp_path: Path, text: str, is_good: bool) -> None:
+    document = tool(tmp_path, "def get_sum(first_number, is_class=1): ...")
+    (document.parent / "adder" / "requirements.txt").write_text(text)
+    assert (validate_tool(document) == []) is is_good

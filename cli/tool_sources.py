@@ -32,6 +32,7 @@ from services.toolenv.catalog import (
 from services.toolenv.egress.errors import EgressError, EgressRefused
 from services.toolenv.egress.redirects import follow
 from services.toolenv.egress.transport import EgressLimits, GuardedTransport, NameService
+from services.toolenv.extension import EXTENSION_KEY
 from services.toolenv.importers.imported import ImportedTool
 from services.toolenv.importers.install import install, remove
 from services.toolenv.importers.structured import MAX_BYTES
@@ -179,9 +180,10 @@ def import_toolbench_documents(
 
 
 def remove_tool(tool: Annotated[str, typer.Argument(help="Category/tool")]) -> None:
-    """Remove a tool that was added or imported."""
+    """Remove a tool that was added or imported; of an MCP server its definition too."""
     category, _, name = tool.partition("/")
-    remove(user_root(), category, name)
+    if not _forget_server(category, name):
+        remove(user_root(), category, name)
     print(f"removed {tool}")
     tell_gateway()
 
@@ -220,6 +222,26 @@ def export(
     else:
         output.write_text(f"{text}\n", encoding="utf-8")
         print(f"wrote {len(documents)} APIs to {output}")
+
+
+def _forget_server(category: str, name: str) -> bool:
+    """Remove the MCP server that a tool is, with its document; whether it is one."""
+    document = user_root() / category / f"{name}.json"
+    try:
+        content = json.loads(document.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    origin = content.get(EXTENSION_KEY) if isinstance(content, dict) else None
+    if not isinstance(origin, dict) or origin.get("source") != "mcp":
+        return False
+    # The SDK takes a second to import, which other tools need not wait for.
+    from services.toolenv.importers.mcp import remove_server
+
+    try:
+        remove_server(user_root(), name)
+    except NotFound:  # its definition is gone already: the document is all that is left
+        return False
+    return True
 
 
 def user_root() -> Path:

@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cli import mcp, tool_sources
+from cli.labels import label_of
 from cli.session import checked, connect
+from cli.sources import SourcesOption, parse_sources
 from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.errors import InvalidArgument
-from services.contracts.toolenv import CallStatus, Observation, ToolCall
+from services.contracts.toolenv import ApiHealth, CallStatus, Observation, ToolCall
 
 app = typer.Typer(help="Add, import, list, show, validate and call tools.", no_args_is_help=True)
 app.command("add")(tool_sources.add)
@@ -26,6 +28,7 @@ app.command("approve")(mcp.approve)
 app.command("pins")(mcp.list_pins)
 _PAGE = 1_000
 _DOCUMENTS = TypeAdapter(list[ApiDocument])
+_HEALTH = TypeAdapter(list[ApiHealth])
 
 
 @app.command("list")
@@ -61,6 +64,36 @@ async def _catalogue() -> list[ApiDocument]:
 
 
 @app.command()
+def health(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
+) -> None:
+    """Show how every API that was called, or lacks a credential, is doing."""
+    found = asyncio.run(_health())
+    if as_json:
+        print(_HEALTH.dump_json(found).decode())
+        return
+    if not found:
+        print("no API has been called yet, and none lacks a credential")
+        return
+    table = Table(box=None)
+    table.add_column("API", style="cyan", no_wrap=True)
+    for title in ("state", "calls", "success rate", "mean latency", "lacks"):
+        table.add_column(title)
+    for api in found:
+        latency = "" if api.mean_latency_s is None else f"{api.mean_latency_s * 1e3:.1f} ms"
+        rate = f"{api.success_rate:.2f}" if api.calls else ""
+        lacks = ", ".join(api.missing_credentials)
+        table.add_row(str(api.ref), api.state.value, str(api.calls), rate, latency, lacks)
+    Console().print(table)
+
+
+async def _health() -> list[ApiHealth]:
+    async with connect() as client:
+        response = await checked(await client.get("/v1/tools/health"))
+        return _HEALTH.validate_json(response.content)
+
+
+@app.command()
 def show(api: Annotated[str, typer.Argument(help="category/tool/api")]) -> None:
     """Show one API's document."""
     print(asyncio.run(_show(_parse(api))).model_dump_json(indent=2))
@@ -76,9 +109,15 @@ async def _show(ref: ApiRef) -> ApiDocument:
 def call(
     api: Annotated[str, typer.Argument(help="category/tool/api")],
     arguments: Annotated[str, typer.Argument(help="JSON object of arguments.")] = "{}",
+    sources: SourcesOption = None,
+    user: Annotated[str | None, typer.Option(help="Whose credentials are used first.")] = None,
 ) -> None:
-    """Run one API call; exit status 0 only when the tool succeeded."""
-    _run(ToolCall(api=_parse(api), arguments_text=arguments))
+    """Run one API call; exit status 0 only when the tool succeeded.
+
+    Standard output is the answer alone; where it came from is one line on standard error.
+    """
+    allowed = None if sources is None else parse_sources(sources)
+    _run(ToolCall(api=_parse(api), arguments_text=arguments, sources=allowed, user=user))
 
 
 @app.command()
@@ -101,10 +140,7 @@ def test(
 def _run(request: ToolCall) -> None:
     observation = asyncio.run(_call(request))
     print(observation.content)
-    typer.echo(
-        f"{observation.status} from {observation.source} in {observation.latency_s * 1e3:.1f} ms",
-        err=True,
-    )
+    typer.echo(label_of(observation), err=True)
     raise typer.Exit(0 if observation.status is CallStatus.OK else 1)
 
 

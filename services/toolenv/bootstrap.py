@@ -383,6 +383,8 @@ def sandbox_status(sandbox: Sandbox) -> SandboxStatus:
         tier=sandbox.tier,
         is_alive=sandbox.is_alive(),
         landlock_abi=sandbox.landlock_abi,
+        cgroup_mode=sandbox.cgroup_mode,
+        groups=sandbox.groups,
         probes=tuple(
             ProbeStatus(name=probe.name, is_passed=probe.is_passed, detail=probe.detail)
             for probe in sandbox.probe_results

@@ -109,7 +109,7 @@ class ToolEnvSettings(ServedSettings):
     """Isolation: namespaces (bubblewrap), chroot (root only), or the first that works."""
     sandbox_zygotes: int = Field(default=min(2, os.cpu_count() or 1), ge=1, le=16)
     """Processes that fork workers; one for each core that may do so at the same time."""
-    sandbox_pool_size: int = Field(default=4, ge=1, le=64)
+    sandbox_pool_size: int = Field(default=8, ge=1, le=64)
     """Workers forked ahead of demand."""
     sandbox_concurrency: int = Field(default=8, ge=1, le=64)
     """Calls in the sandbox at the same time."""

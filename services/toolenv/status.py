@@ -20,4 +20,8 @@ class SandboxStatus(ForeignModel):
     """Whether a call would start at once."""
     landlock_abi: int
     """Landlock version of the kernel, 0 when it has none."""
+    cgroup_mode: str = "none"
+    """`v1`, `v2`, or `none` where the host may not make a cgroup."""
+    groups: tuple[str, ...] = ()
+    """Running groups of zygotes, as `site/profile`."""
     probes: tuple[ProbeStatus, ...]

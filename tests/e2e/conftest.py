@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -40,8 +41,15 @@ def environment(home: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def system(environment: dict[str, str]) -> Iterator[str]:
     """URL of the running system."""
+    with running_system(environment) as url:
+        yield url
+
+
+@contextmanager
+def running_system(environment: dict[str, str], *options: str) -> Iterator[str]:
+    """URL of a system of its own, stopped at the end of the block."""
     process = subprocess.Popen(
-        command("up", "--port", "0"),
+        command("up", "--port", "0", *options),
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -20,6 +20,7 @@ from services.toolenv.sandbox.workers import Worker, WorkerExit
 
 _START_TIMEOUT_S = 20.0  # a zygote boots in 0.05 s; a busy machine may need many times that
 _STOP_TIMEOUT_S = 3.0
+_DYING_TIMEOUT_S = 0.5
 _PACKET_BYTES = 8192
 _FIX_FOR_TIER: dict[Tier, str] = {
     "ns": (
@@ -54,6 +55,8 @@ class Zygote:
         self._workers: dict[int, Worker] = {}
         self._ids = itertools.count(1)
         self._pidfd: int | None = None
+        self._dying: set[int] = set()  # workers whose end `stop` waits for
+        self._reaped = asyncio.Event()
 
     @classmethod
     async def start(
@@ -203,7 +206,12 @@ class Zygote:
             self._on_packet(json.loads(packet), descriptors)
 
     def _on_packet(self, message: dict[str, object], descriptors: list[int]) -> None:
-        worker = self._workers.get(int(str(message["id"])))
+        worker_id = int(str(message["id"]))
+        worker = self._workers.get(worker_id)
+        if message["t"] == "exit":
+            self._dying.discard(worker_id)
+            if not self._dying:
+                self._reaped.set()
         if message["t"] == "forked":
             for descriptor in descriptors:
                 if worker is None:
@@ -224,15 +232,19 @@ class Zygote:
         asyncio.get_running_loop().remove_reader(self._control)
         for worker in list(self._workers.values()):
             self._lose(worker)
+        self._reaped.set()
         if not self.died.done():
             self.died.set_result(None)
 
     async def stop(self) -> None:
         """End the zygote and all its workers, and reap it; safe to repeat."""
         loop = asyncio.get_running_loop()
-        loop.remove_reader(self._control)
+        self._dying = set(self._workers)
+        self._reaped.clear()
         for worker in list(self._workers.values()):
             self._lose(worker)
+        await self._wait_for_the_dying()
+        loop.remove_reader(self._control)
         self._control.close()
         if self._pidfd is not None:
             self._kill_by_pidfd(self._pidfd)
@@ -242,6 +254,14 @@ class Zygote:
         await asyncio.to_thread(self._reap)
         if not self.died.done():
             self.died.set_result(None)
+
+    async def _wait_for_the_dying(self) -> None:
+        """Let the zygote reap its workers first: afterwards only the machine's init would."""
+        if not self._dying or self.died.done():
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DYING_TIMEOUT_S):
+                await self._reaped.wait()
 
     @staticmethod
     def _kill_by_pidfd(pidfd: int) -> None:

@@ -24,7 +24,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,6 +62,7 @@ _LEFT_OUT = (
 )  # fmt: skip
 _LDD_TIMEOUT_S = 30.0
 _UNUSED_S = 7 * 86400.0  # after which another version's tree is removed
+_GRACE_S = 1.0  # between making a folder to build in and locking it
 _LINKED = ("usr", "lib", "toolwright_sandbox", "w")  # shared between trees by hard links
 
 
@@ -108,14 +109,22 @@ def prepare_rootfs(home: Path, dependencies: DependencySet | None = None) -> Roo
 @contextmanager
 def held(rootfs: RootFs) -> Iterator[None]:
     """Keep others from removing the tree while the context is open; ends with the process."""
-    descriptor = os.open(rootfs.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        yield
+        with _locked(rootfs.path):
+            yield
     except BlockingIOError as error:
         raise SandboxUnavailable(
             f"{str(rootfs.path)!r} is being removed as unused; start again"
         ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Share the lock of a folder, which the kernel releases when the process ends."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
     finally:
         os.close(descriptor)
 
@@ -126,9 +135,11 @@ def remove_unused(home: Path, *, unused_s: float = _UNUSED_S) -> list[str]:
     What a killed builder left goes too. A tree that cannot be removed stays.
     """
     removed = []
-    for pattern in ("rootfs-*", ".building-*", ".removing-*"):
+    grace_s = min(unused_s, _GRACE_S)
+    ages_s = {"rootfs-*": unused_s, ".building-*": grace_s, ".removing-*": grace_s}
+    for pattern, age_s in ages_s.items():
         for folder in home.glob(pattern):
-            if _remove_if_unused(folder, unused_s):
+            if _remove_if_unused(folder, age_s):
                 removed.append(folder.name)
     return removed
 
@@ -145,8 +156,8 @@ def _remove_if_unused(folder: Path, unused_s: float) -> bool:
             return False
         doomed = folder.with_name(f".removing-{os.getpid()}-{folder.name.lstrip('.')}")
         folder.rename(doomed)  # first out of everybody's way, then slowly
-        for name in _FORBIDDEN:
-            if (doomed / name).is_dir():
+        for name in _FORBIDDEN:  # an ordinary user can remove them, but not look inside
+            with suppress(OSError):
                 (doomed / name).rmdir()
         shutil.rmtree(doomed)
     except OSError:
@@ -240,7 +251,11 @@ def _build(target: Path, *, interpreter: Path, dependencies: DependencySet) -> N
     shared = None
     if dependencies != base:
         shared = prepare_rootfs(target.parent, base).path
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as scratch:
+    with ExitStack() as stack:
+        scratch = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent)
+        )
+        stack.enter_context(_locked(Path(scratch)))
         root = Path(scratch) / "root"
         root.mkdir()
         if shared is None:

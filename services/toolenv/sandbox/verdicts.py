@@ -89,6 +89,8 @@ def judge_message(
     if frame_bytes > limits.result_bytes and _size(message["value"]) > limits.result_bytes:
         return _forged(f"a result larger than {limits.result_bytes} bytes")
     is_ok = outcome == SandboxOutcome.OK
+    if not is_ok and not error:
+        return _forged("a failure without a reason")
     return SandboxResult(
         outcome=SandboxOutcome(outcome),
         value=message["value"] if is_ok else None,

@@ -112,27 +112,6 @@ async def test_random_numbers_differ_between_calls(run_tool):
     assert len(values) == 4
 
 
-@pytest.mark.parametrize(
-    "poison",
-    [
-        "import builtins\nbuiltins.len = lambda x: 99",
-        "import json\njson.dumps = lambda *a, **k: '{}'",
-        "import sys\nsys.modules['math'] = None",
-        "import sys\nsys.path.insert(0, '/evil')",
-        "import json.encoder\njson.encoder.c_make_encoder = None",
-    ],
-    ids=["builtins", "json", "modules", "path", "encoder"],
-)
-async def test_what_one_call_poisons_the_next_does_not_see(run_tool, poison):
-    await run_tool(f"{poison}\ndef run(): return 1")
-    check = (
-        "import json, math, sys\n"
-        "def run(): return [len('ab'), json.dumps({'a': 1}), math.sqrt(4), '/evil' in sys.path]"
-    )
-    result = await run_tool(check)
-    assert result.value == [2, '{"a": 1}', 2.0, False]
-
-
 async def test_the_same_source_runs_from_the_code_cache_and_gives_the_same(run_tool):
     source = "def run(n): return n * 2  # cached"
     values = [(await run_tool(source, n=n)).value for n in range(5)]

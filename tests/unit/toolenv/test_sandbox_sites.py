@@ -94,7 +94,7 @@ def test_a_tree_that_nobody_uses_goes_and_one_in_use_stays(home):
 
 
 def test_what_a_killed_builder_left_goes_when_it_is_old(tmp_path):
-    (tmp_path / ".building-abc" / "root").mkdir(parents=True)
+    (tmp_path / ".building-abc" / "root" / "usr").mkdir(parents=True)
     assert remove_unused(tmp_path) == []
     assert remove_unused(tmp_path, unused_s=-1.0) == [".building-abc"]
     assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,7 @@ from cli.session import explain
 from services.contracts.errors import InvalidArgument
 from services.kit.settings import SharedSettings
 from services.toolenv.credentials import MAX_SECRET_CHARS, CredentialInfo, CredentialStore
+from services.toolenv.extension import RAPIDAPI_CREDENTIAL
 from services.toolenv.settings import ToolEnvSettings
 
 app = typer.Typer(help="Store the keys of upstream APIs, encrypted.", no_args_is_help=True)
@@ -23,9 +24,21 @@ Tool = Annotated[str | None, typer.Option(help="Only for this category/tool.")]
 
 
 @app.command("set")
-def set_credential(name: Name, user: User = None, tool: Tool = None) -> None:
+def set_credential(
+    name: Name,
+    user: User = None,
+    tool: Tool = None,
+    any_tool: Annotated[
+        bool, typer.Option(help="Send it wherever a document that names it says.")
+    ] = False,
+) -> None:
     """Store a secret; it is asked for, or read from standard input, and never an argument."""
     info = _info(name, user, tool)
+    if tool is None and not any_tool and name != RAPIDAPI_CREDENTIAL:
+        raise InvalidArgument(
+            f"any document may name {name!r} and have it sent to a host of its own; say which "
+            "tool gets it with --tool CATEGORY/TOOL, or --any-tool if all may"
+        )
     if sys.stdin.isatty():
         secret = typer.prompt(f"secret for {name}", hide_input=True)
     else:
@@ -57,7 +70,7 @@ def remove_credential(name: Name, user: User = None, tool: Tool = None) -> None:
 
 def _store() -> CredentialStore:
     folder = SharedSettings().toolwright_home / "toolenv"
-    return CredentialStore(folder, key=ToolEnvSettings().credentials_key)
+    return CredentialStore(folder, key=ToolEnvSettings().read_credentials_key())
 
 
 def _info(name: str, user: str | None, tool: str | None) -> CredentialInfo:

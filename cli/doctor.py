@@ -3,14 +3,15 @@
 import asyncio
 import importlib.util
 import platform
-import shutil
 from collections.abc import Callable
-from typing import NamedTuple
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
+from cli import doctor_tools
+from cli.finding import Finding
 from cli.session import CliSettings, explain, gateway_answers
 from services.contracts.errors import ServiceError
 from services.kit.logging import configure_logging
@@ -19,30 +20,22 @@ from services.kit.settings import SharedSettings
 _PACKAGES = ("torch", "transformers", "sentence_transformers", "qdrant_edge", "celery", "fastapi")
 
 
-class Finding(NamedTuple):
-    """Outcome of one check."""
-
-    name: str
-    is_ok: bool
-    detail: str
-
-
 def doctor() -> None:
-    """Check platform, packages, Redis, model, sandbox and index; exit status 0 when all work."""
+    """Check everything that a run needs, from platform to tools; exit status 0 when all works."""
     configure_logging("ERROR")
     console = Console(highlight=False)
     is_healthy = True
-    for check in (_platform, _packages, _redis, _model, _sandbox, _index):
+    for check in _CHECKS:
         finding = _guarded(check)
         is_healthy &= finding.is_ok
         mark = "[green]ok  [/]" if finding.is_ok else "[red]FAIL[/]"
-        console.print(f"{mark} {finding.name}: {finding.detail}")
+        console.print(mark, escape(f"{finding.name}: {finding.detail}"), soft_wrap=True)
     console.print(f"     gateway: {CliSettings().url}; home: {SharedSettings().toolwright_home}")
     raise typer.Exit(0 if is_healthy else 1)
 
 
 def _guarded(check: Callable[[], Finding]) -> Finding:
-    name = check.__name__.strip("_")
+    name = check.__name__.strip("_").replace("_", " ")
     try:
         return check()
     except ServiceError as exc:
@@ -81,28 +74,6 @@ def _model() -> Finding:
     return Finding("model", True, f"{local_model().name}, a local model in this process")
 
 
-def _sandbox() -> Finding:
-    return asyncio.run(_open_sandbox())
-
-
-async def _open_sandbox() -> Finding:
-    from infra.embedded.assets import bundled_tools
-    from services.toolenv.bootstrap import open_toolenv
-    from services.toolenv.settings import ToolEnvSettings
-
-    bubblewrap = shutil.which("bwrap") or "no bubblewrap"
-    settings = ToolEnvSettings(tools_roots=(bundled_tools(),))
-    async with open_toolenv(settings, SharedSettings()) as toolenv:
-        status = toolenv.sandbox_status()
-        passed = sum(probe.is_passed for probe in status.probes)
-        detail = f"tier {status.tier}, Landlock ABI {status.landlock_abi}, {bubblewrap}, "
-        return Finding(
-            "sandbox",
-            status.is_alive and passed == len(status.probes),
-            detail + f"{passed} of {len(status.probes)} canary attacks stopped",
-        )
-
-
 def _index() -> Finding:
     return asyncio.run(_open_index())
 
@@ -118,3 +89,20 @@ async def _open_index() -> Finding:
     if status is None:
         return Finding("index", True, "none yet; the first start builds it")
     return Finding("index", True, f"{status.n_documents} documents, version {status.version}")
+
+
+_CHECKS: tuple[Callable[[], Finding], ...] = (
+    _platform,
+    _packages,
+    _redis,
+    _model,
+    doctor_tools.sandbox,
+    doctor_tools.egress_broker,
+    doctor_tools.recordings,
+    doctor_tools.snapshots,
+    doctor_tools.credentials,
+    doctor_tools.user_tools,
+    doctor_tools.mcp_jail,
+    doctor_tools.live_calls,
+    _index,
+)

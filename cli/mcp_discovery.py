@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from cli.session import explain
-from services.contracts.apis import ApiRef
 from services.contracts.errors import InvalidArgument, Unavailable
 from services.toolenv.credentials import CredentialStore
 from services.toolenv.egress.transport import EgressLimits, GuardedTransport, NameService
@@ -124,12 +123,13 @@ async def _discover(
     transport = GuardedTransport(
         names=NameService(allow_private=private), limits=EgressLimits(total_s=_START_LIMIT_S)
     )
+    store = CredentialStore(home / "toolenv", key=ToolEnvSettings().read_credentials_key())
     async with (
         transport,
         McpServers(
             SingleDefinition(definition),
             transport=transport,
-            lookup=_lookup(definition, home),
+            lookup=store.lookup,
             hidden=(home,),
         ) as servers,
     ):
@@ -138,24 +138,6 @@ async def _discover(
         except McpProblem as exc:
             raise Unavailable(f"nothing was imported: {exc}") from exc
     return import_listing(definition, listing)
-
-
-class _Lookup:
-    """Credentials of everybody's calls of one server's tool."""
-
-    def __init__(self, store: CredentialStore, api: ApiRef) -> None:
-        self._store = store
-        self._api = api
-
-    def __call__(self, name: str) -> SecretStr | None:
-        return self._store.lookup(name, user=None, api=self._api)
-
-
-def _lookup(definition: McpServerDefinition, home: Path) -> _Lookup:
-    store = CredentialStore(home / "toolenv", key=ToolEnvSettings().credentials_key)
-    return _Lookup(
-        store, ApiRef(category=definition.category, tool=definition.name, api=definition.name)
-    )
 
 
 def _report(imported: ImportedServer, path: Path) -> None:

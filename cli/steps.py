@@ -69,6 +69,8 @@ class StepPrinter:
             f"{self._step:>2} {mark} [bold]{name}[/] {escape(_cut(call.arguments))}"
         )
         source: str = event.source or "no tool"
+        if source == "simulated":
+            source = "simulated by a model"
         if event.age_s is not None:
             source += f" of an answer {_age(event.age_s)} old"
         origin = f"{source}, {event.latency_s * 1e3:.1f} ms, {event.status}"

@@ -77,7 +77,7 @@ def health(
         return
     table = Table(box=None)
     table.add_column("API", style="cyan", no_wrap=True)
-    for title in ("state", "calls", "success rate", "mean latency", "lacks"):
+    for title in ("state", "calls", "success", "mean", "lacks"):
         table.add_column(title)
     for api in found:
         latency = "" if api.mean_latency_s is None else f"{api.mean_latency_s * 1e3:.1f} ms"

@@ -2,7 +2,15 @@
 
 const MAX_SHOWN_CHARS = 20_000; // of one observation; the model itself sees far less
 const MAX_LINE_CHARS = 88; // of JSON on one line
-const SOURCES = ["custom", "live", "replay", "remote", "simulated", "error"];
+// Who answered: the badge's words, and what they mean.
+const SOURCES = {
+  live: ["live", "The API itself answered just now."],
+  custom: ["custom", "The tool's own code answered, run in the sandbox just now."],
+  replay: ["replay", "A recording answered; the API was not called."],
+  remote: ["remote", "Another tool server answered; it does not say how."],
+  simulated: ["simulated by a model", "A language model made this up; the API was not called."],
+  error: ["error", "Nobody answered."],
+};
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
 
@@ -285,13 +293,20 @@ export class RunView {
     if (!isGood) item.classList.add("failed");
     const badges = isGood ? [] : [element("span", "badge failure", status.replaceAll("_", " "))];
     if (source && !(source === "error" && !isGood)) badges.push(this.sourceView(source));
-    if (age != null) badges.push(element("span", "latency", `recorded ${ago(age)} ago`));
+    if (age != null) badges.push(element("span", "age", `recorded ${ago(age)} ago`));
     call.end.replaceChildren(...badges, element("span", "latency", duration(latency)));
+    if (source === "simulated") {
+      call.block.classList.add("simulated");
+      call.block.append(element("p", "caution", SOURCES.simulated[1]));
+    }
     call.block.append(observationView(observation));
   }
 
   sourceView(source) {
-    return element("span", SOURCES.includes(source) ? `badge ${source}` : "badge", source);
+    const [words, meaning] = Object.hasOwn(SOURCES, source) ? SOURCES[source] : [source, ""];
+    const badge = element("span", meaning ? `badge ${source}` : "badge", words);
+    badge.title = meaning;
+    return badge;
   }
 
   finishView(status, observation, item) {

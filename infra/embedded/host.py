@@ -13,6 +13,7 @@ from gateway.backends import Backends
 from gateway.bootstrap import limits_of
 from gateway.settings import GatewaySettings
 from infra.embedded.assets import bundled_tools, local_model
+from infra.embedded.following import following
 from infra.embedded.processes import celery_worker, private_redis
 from infra.embedded.server import bind_port, serve_listener, serve_socket
 from infra.embedded.settings import EmbeddedSettings
@@ -85,13 +86,17 @@ async def open_system(
     options = options or HostOptions()
     async with AsyncExitStack() as stack:
         model = await stack.enter_async_context(open_llm(_llm_settings(shared), shared))
-        toolenv = await stack.enter_async_context(
-            open_toolenv(_toolenv_settings(options), shared, model=model)
-        )
+        settings = _toolenv_settings(options)
+        toolenv = await stack.enter_async_context(open_toolenv(settings, shared, model=model))
         retriever: Retriever | None = None
         if options.with_retriever:
             retriever = await stack.enter_async_context(open_retriever(RetrieverSettings(), shared))
-            await retriever.index(tuple(await toolenv.catalogue()))
+            documents = tuple(await toolenv.catalogue())
+            await retriever.index(documents)
+            if settings.watch_s:
+                await stack.enter_async_context(
+                    following(retriever, toolenv, documents, period_s=settings.watch_s)
+                )
         planner = PlannerService(
             model=model,
             toolenv=toolenv,

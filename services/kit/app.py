@@ -194,7 +194,9 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ServiceError)
     async def on_service_error(_: Request, exc: ServiceError) -> Response:
         if exc.http_status >= 500:
-            log.warning("request_failed", code=exc.code, detail=exc.detail, exc_info=exc)
+            # A deadline that passed says nothing about our code, and callers choose how many pass.
+            trace = None if isinstance(exc, DeadlineExceeded) else exc
+            log.warning("request_failed", code=exc.code, detail=exc.detail, exc_info=trace)
         return problem_response(exc.to_problem())
 
     @app.exception_handler(RequestValidationError)

@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from services.kit.app import create_app
+from services.kit.browsers import NoBrowsersMiddleware
 from services.planner.bootstrap import open_planner
 from services.planner.routes import router
 from services.planner.settings import PlannerSettings
@@ -10,8 +11,10 @@ from services.planner.settings import PlannerSettings
 
 def build_app(settings: PlannerSettings) -> FastAPI:
     """Return the app; its lifespan opens and closes the service."""
-    return create_app(
+    app = create_app(
         title="Toolwright planner",
         routers=[router],
         open_service=lambda: open_planner(settings),
     )
+    app.add_middleware(NoBrowsersMiddleware)
+    return app

@@ -11,7 +11,7 @@ def main() -> int:
     """See `services.kit.serve.serve`."""
     return serve(
         module="services.toolenv",
-        description="Executes API calls: api.py in the sandbox, or another ToolBench backend.",
+        description="Executes API calls: recorded, live, in the sandbox, or simulated.",
         settings_class=ToolEnvSettings,
         build_app=build_app,
     )

@@ -5,6 +5,7 @@ from typing import cast
 from fastapi import FastAPI
 
 from services.kit.app import create_app
+from services.kit.browsers import NoBrowsersMiddleware
 from services.kit.settings import SharedSettings
 from services.toolenv.bootstrap import build_wire, open_toolenv
 from services.toolenv.routes import router
@@ -23,4 +24,5 @@ def build_app(settings: ToolEnvSettings, shared: SharedSettings) -> FastAPI:
     )
     # Holds because this application has no other service.
     add_wire(app, build_wire(settings, lambda r: cast(ToolEnvService, r.state.service)))
+    app.add_middleware(NoBrowsersMiddleware)
     return app

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from services.contracts.llm import ChatModel
 from services.contracts.toolenv import CallSource
 from services.kit.settings import SharedSettings
 from services.toolenv.admission import Admission
+from services.toolenv.cassettes.errors import StoreReadOnly
+from services.toolenv.cassettes.snapshot import Snapshot as Cassettes
 from services.toolenv.cassettes.snapshot import default_folder, open_snapshot
 from services.toolenv.cassettes.store import Store, default_path
 from services.toolenv.catalog import Catalogue, CatalogueEntry
@@ -26,6 +29,7 @@ from services.toolenv.chain import Chain
 from services.toolenv.compression import load_response_schemas
 from services.toolenv.credentials import CredentialStore
 from services.toolenv.egress.policy import EgressPolicy, policy_for
+from services.toolenv.egress.targets import is_in_clear
 from services.toolenv.egress.transport import EgressLimits, GuardedTransport, NameService
 from services.toolenv.endpoints import HttpEndpoint, McpEndpoint
 from services.toolenv.executors.base import Executor
@@ -41,6 +45,7 @@ from services.toolenv.executors.simulated import SimulatedExecutor
 from services.toolenv.executors.simulation import OWN_PROFILE, load_profile
 from services.toolenv.executors.simulation_examples import RecordedExamples
 from services.toolenv.health import HealthBook
+from services.toolenv.invocation import Invocation
 from services.toolenv.mcp_servers import Definitions, McpServers
 from services.toolenv.overflow import OverflowStore
 from services.toolenv.pins import Pins
@@ -133,12 +138,16 @@ class _Workshop:
         self._model = model
         self._stack = stack
         self._user_root = settings.user_root or shared.toolwright_home / "tools"
-        self._credentials = CredentialStore(self._own, key=settings.credentials_key)
+        self._credentials = CredentialStore(self._own, key=settings.read_credentials_key())
         self.overflow = OverflowStore(self._own / "overflow")
 
     def has_credential(self, name: str, api: ApiRef) -> bool:
         """Whether everybody's calls of an API have a secret of this name."""
         return self._credentials.lookup(name, api=api) is not None
+
+    def _is_personal(self, invocation: Invocation) -> bool:
+        ref = invocation.entry.document.ref
+        return self._credentials.has_own(invocation.user, api=ref)
 
     # Catalogue and health
 
@@ -147,7 +156,7 @@ class _Workshop:
         settings = self._settings
         roots = [self._user_root] if settings.user_tools else []
         for root in roots:
-            await asyncio.to_thread(root.mkdir, parents=True, exist_ok=True)
+            await asyncio.to_thread(_make_folder, root)
         pins = Pins(self._own) if settings.pin_tools else None
         load = partial(load_pinned, trusted_roots=settings.tools_roots, roots=roots, pins=pins)
         registry = await asyncio.to_thread(Registry, lambda: _logged(load()))
@@ -179,7 +188,7 @@ class _Workshop:
         executors: list[Executor] = []
         sandbox: Sandbox | None = None
         store = await self._open_store() if self._needs_store(opened) else None
-        if "replay" in opened and store is not None:
+        if "replay" in opened:
             executors.append(await self._replay(store))
         if "live" in opened:
             executors.append(await self._live())
@@ -196,20 +205,27 @@ class _Workshop:
                 store,
                 sources=self._settings.record_sources,
                 timeout_s=self._settings.record_timeout_s,
+                is_personal=self._is_personal,
             )
         return Chain(executors, order=self._settings.sources, recorder=recorder), sandbox
 
     def _needs_store(self, opened: frozenset[CallSource]) -> bool:
         return bool({"replay", "simulated"} & opened) or bool(self._settings.record_sources)
 
-    async def _open_store(self) -> Store:
+    async def _open_store(self) -> Store | None:
+        """The record; `None` where nothing can be written and snapshots alone are to answer."""
         durability = self._settings.cassette_durability
-        store = await asyncio.to_thread(Store, default_path(self._home), durability=durability)
+        try:
+            store = await asyncio.to_thread(Store, default_path(self._home), durability=durability)
+        except StoreReadOnly:
+            if self._settings.record_sources or not self._settings.snapshots:
+                raise
+            return None
         self._stack.push_async_callback(asyncio.to_thread, store.close)
         return store
 
-    async def _replay(self, store: Store) -> Executor:
-        shelves = []
+    async def _replay(self, store: Store | None) -> Executor:
+        shelves: list[Cassettes | Store] = []
         for reference in self._settings.snapshots:
             snapshot = await asyncio.to_thread(
                 open_snapshot,
@@ -219,13 +235,16 @@ class _Workshop:
             )
             self._stack.callback(snapshot.close)
             shelves.append(snapshot)
-        return ReplayExecutor([*shelves, store], misses=store)
+        if store is not None:
+            shelves.append(store)
+        return ReplayExecutor(shelves, misses=store)
 
     async def _live(self) -> Executor:
         settings = self._settings
         providers = Providers(
             ProviderLimits(
                 concurrency=settings.live_concurrency,
+                max_waiting=settings.max_waiting_calls,
                 rate_per_s=settings.live_rate_per_s,
                 burst=settings.live_burst,
             )
@@ -235,6 +254,7 @@ class _Workshop:
             credentials=self._credentials,
             providers=providers,
             limits=HttpLimits(call_timeout_s=settings.live_timeout_s),
+            clear_hosts=settings.allow_private,
             keep=self.overflow.put,
         )
         servers = McpServers(
@@ -307,6 +327,8 @@ class _Workshop:
         """The network of one call of a tool's code: the hosts that its document names."""
         ref, endpoint = entry.document.ref, entry.endpoint
         endpoints = [endpoint] if isinstance(endpoint, HttpEndpoint) else []
+        if endpoints and is_in_clear(endpoints[0].url, self._settings.allow_private):
+            endpoints = [replace(endpoints[0], auth=())]  # no secret goes without encryption
         if not (endpoints or entry.hosts):
             return None
 
@@ -337,6 +359,16 @@ class _Workshop:
     def _gated(self, executor: Executor, concurrency: int) -> GatedExecutor:
         waiting = self._settings.max_waiting_calls
         return GatedExecutor(executor, Admission(max_running=concurrency, max_waiting=waiting))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise FailedPrecondition(
+            f"the folder of users' tools {str(folder)!r} cannot be made: {exc.strerror}; choose a "
+            "TOOLENV_USER_ROOT that can be written, or set TOOLENV_USER_TOOLS=false"
+        ) from exc
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext | None:

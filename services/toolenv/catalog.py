@@ -175,7 +175,8 @@ class _Loader:
             try:
                 names = sorted(os.listdir(os.path.join(real_root, category)))
             except OSError as exc:
-                self._refuse(category, f"it cannot be read: {exc.strerror}", "check its access")
+                shown = category.encode("unicode_escape").decode()
+                self._refuse(shown, f"it cannot be read: {exc.strerror}", "check its access")
                 continue
             for name in names:
                 if name.endswith(".json"):
@@ -183,6 +184,11 @@ class _Loader:
 
     def _load_tool(self, root: str, category: str, name: str) -> None:
         file = f"{category}/{name}"
+        if not file.isprintable():
+            # Neither JSON (half characters) nor a terminal (control characters) takes it as it is.
+            shown = file.encode("unicode_escape").decode()
+            self._refuse(shown, "its name holds characters that cannot be shown", "rename it")
+            return
         tool = name.split(".", 1)[0]
         if not tool or standardize(tool) != tool:
             self._refuse(

@@ -88,6 +88,17 @@ class CredentialStore:
                 return self._decrypt(known[scope])
         return None
 
+    def has_own(self, user: str | None, *, api: ApiRef) -> bool:
+        """Whether a user's calls of an API may be sent with a secret of their own.
+
+        Raises:
+            FailedPrecondition: The file cannot be read.
+        """
+        tool = f"{api.category}/{api.tool}"
+        return user is not None and any(
+            entry.user == user and entry.tool in (None, tool) for entry in self._read()
+        )
+
     def names(self) -> list[CredentialInfo]:
         """What is stored, without secrets, in order."""
         infos = [CredentialInfo(name=e.name, user=e.user, tool=e.tool) for e in self._read()]
@@ -157,16 +168,17 @@ class CredentialStore:
         return self._loaded.entries
 
     def _decrypt(self, entry: _Entry) -> SecretStr:
-        if entry.token not in self._secrets:
+        known = self._secrets.get(entry.token)  # another thread may empty the table meanwhile
+        if known is None:
             try:
                 value = self._cipher(create=False).decrypt(entry.token).decode()
-            except InvalidToken:
+            except (InvalidToken, ValueError):  # or the token is no ASCII
                 raise FailedPrecondition(
                     f"credential {entry.name!r} was encrypted with another key; set it again, or "
                     "give TOOLENV_CREDENTIALS_KEY the key it was stored with"
                 ) from None
-            self._secrets[entry.token] = SecretStr(value)
-        return self._secrets[entry.token]
+            known = self._secrets[entry.token] = SecretStr(value)
+        return known
 
     def _cipher(self, *, create: bool) -> Fernet:
         if self._key is not None:

@@ -22,6 +22,7 @@ from services.toolenv.extension import (
     EXTENSION_KEY,
     ApiExtension,
     ToolExtension,
+    credential_part,
     rapidapi_endpoint,
 )
 
@@ -196,6 +197,7 @@ def _endpoint(
 ) -> Endpoint | None:
     """Where the API lives; a crawled URL that makes no sense leaves the API without an address."""
     if extension is not None:
+        _check_credentials(extension, context.tool, where)
         return extension.endpoint()
     url = _text(entry, "url", where)
     names = [p.name for p in api.required_parameters + api.optional_parameters]
@@ -206,6 +208,19 @@ def _endpoint(
         raise _Refused(f"{where}.url", _first(exc, where)[1], fix) from exc
     except ValueError as exc:
         raise _Refused(f"{where}.url", str(exc), fix) from exc
+
+
+def _check_credentials(extension: ApiExtension, tool: str, where: str) -> None:
+    """Refuse a document that has another tool's secret sent to a host of its own choice."""
+    for index, placement in enumerate(extension.http.auth if extension.http else ()):
+        owner, dot, _ = placement.credential.partition(".")
+        if dot and owner != credential_part(tool):
+            raise _Refused(
+                f"{where}.{EXTENSION_KEY}.http.auth[{index}].credential",
+                f"{placement.credential!r} belongs to the tool {owner!r}",
+                f"name one of this tool, {credential_part(tool)}.<scheme>, and store the secret "
+                "for it",
+            )
 
 
 def _api(

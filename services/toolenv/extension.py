@@ -287,6 +287,11 @@ def check_url(url: str) -> str:
     return host
 
 
+def credential_part(name: str) -> str:
+    """A tool's or security scheme's name as part of a credential's: `<tool>.<scheme>`."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:48]
+
+
 def is_rapidapi(host: str) -> bool:
     """Whether a host is RapidAPI's (or, as it was once called, Mashape's)."""
     return any(host == domain or host.endswith(f".{domain}") for domain in _RAPIDAPI_DOMAINS)

@@ -375,12 +375,14 @@ def _told_or_complained(message: str) -> CallStatus | None:
     return told
 
 
-_HTML = re.compile(r"\s*\"?\s*(?:<\?xml[^>]{0,200}>\s*)?<(?:!doctype html|html)\b", re.I)
+# Begins with no `\s*`: two of them around an optional mark take quadratic time on blanks, and an
+# answer of 250,000 blanks would hold the event loop for minutes.
+_HTML = re.compile(r"\"?\s*(?:<\?xml[^>]{0,200}>\s*)?<(?:!doctype html|html)\b", re.I)
 
 
 def is_html(text: str) -> bool:
     """Whether a text is a web page, also one that was sent as a JSON string."""
-    return _HTML.match(text) is not None
+    return _HTML.match(text.lstrip()) is not None
 
 
 _HEADING = re.compile(r"<(title|h1|h2)\b[^>]{0,200}>([^<]{0,300})</", re.I)

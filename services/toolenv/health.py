@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -99,7 +99,7 @@ class HealthBook:
         try:
             with self._open() as database, database:
                 database.executemany(_ADD, list(_rows(new)))
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OSError) as exc:  # the folder may be gone
             log.warning("health_not_saved", path=str(self._path), error=str(exc))
             self._put_back(new)
 
@@ -127,10 +127,25 @@ class HealthBook:
         try:
             with self._open() as database:
                 rows = database.execute("select * from health").fetchall()
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OSError) as exc:
             log.warning("health_not_read", path=str(self._path), error=str(exc))
-            return dict(self._new)
-        return {ApiRef.parse(row[0]): _counts(row[1:]) for row in rows}
+            with self._lock:
+                return dict(self._new)
+        return dict(self._readable(rows))
+
+    def _readable(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[ApiRef, _Counts]]:
+        """The rows that hold what they should; one that does not hides no other."""
+        for row in rows:
+            try:
+                yield ApiRef.parse(row[0]), _counts(row[1:])
+            except (
+                ValueError,
+                TypeError,
+                AttributeError,
+            ) as exc:  # written by hand, or by a later version
+                log.warning(
+                    "health_not_read", path=str(self._path), row=repr(row)[:200], error=str(exc)
+                )
 
     def _put_back(self, lost: dict[ApiRef, _Counts]) -> None:
         with self._lock:

@@ -116,7 +116,7 @@ class OverflowStore:
         try:
             with path.open("rb") as stream:
                 total = os.fstat(stream.fileno()).st_size
-                stream.seek(offset)
+                stream.seek(min(offset, total))  # a file has no place beyond 2**63
                 content = stream.read(limit)
         except FileNotFoundError as exc:
             raise NotFound(f"{ref} is not kept, or no longer; make the call again") from exc

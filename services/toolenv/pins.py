@@ -2,8 +2,9 @@
 
 A tool's text is read by a model that can act. Whoever may change it later, an MCP server, an
 OpenAPI host, a file on a shared disk, can have the model do other things than those the operator
-looked at. So the descriptor of a tool (documents of all its APIs, schemas and endpoints; not the
-code) is hashed when it is first seen. A tool whose hash is another one afterwards is not offered at
+looked at. So the descriptor of a tool (documents of all its APIs, schemas, endpoints and the hosts
+that its code may reach; not the code) is hashed when it is first seen. A tool whose hash is another
+one afterwards is not offered at
 all: neither with the new text, nor with the old text in front of a changed tool.
 
 The pins are one JSON file; the descriptors they stand for are kept beside it, to show what changed.
@@ -219,8 +220,8 @@ class Descriptor(NamedTuple):
 def descriptors(entries: Iterable[CatalogueEntry]) -> dict[tuple[str, str], Descriptor]:
     """The descriptor of every tool, by category and tool in standard form.
 
-    It holds the documents and the endpoints of the tool's APIs in order of their names. White space
-    and order of keys in the file do not count.
+    It holds the documents, the endpoints and the further hosts of the tool's APIs in order of their
+    names. White space and order of keys in the file do not count.
     """
     tools: dict[tuple[str, str], list[CatalogueEntry]] = {}
     for entry in entries:
@@ -236,6 +237,8 @@ def _descriptor(apis: Sequence[CatalogueEntry]) -> Descriptor:
             "endpoint": None
             if entry.endpoint is None
             else {"kind": type(entry.endpoint).__name__, **dataclasses.asdict(entry.endpoint)},
+            # Left out where there are none, so that older pins stand.
+            **({"hosts": list(entry.hosts)} if entry.hosts else {}),
         }
         for entry in sorted(apis, key=lambda entry: entry.document.ref.api)
     ]

@@ -163,7 +163,10 @@ class ToolEnvService:
         """See `ToolEnv.health`."""
         if self._health is None:
             return []
-        return await asyncio.to_thread(self._health.report, self._lacking())
+        return await asyncio.to_thread(self._report, self._health)
+
+    def _report(self, health: HealthBook) -> list[ApiHealth]:
+        return health.report(self._lacking())
 
     def _lacking(self) -> list[tuple[ApiRef, tuple[str, ...]]]:
         """APIs that need credentials which are not set for everybody."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from services.contracts.errors import FailedPrecondition
 from services.contracts.toolenv import CallSource
 from services.kit.settings import ServedSettings
 
@@ -80,6 +81,8 @@ class ToolEnvSettings(ServedSettings):
     """PEM file of further certificate authorities, for hosts of your own."""
     credentials_key: SecretStr | None = None
     """Fernet key of the stored credentials; one is made beside them when it is not set."""
+    credentials_key_file: Path | None = None
+    """File that holds that key, e.g. a mounted secret; an empty one counts as not set."""
 
     remote_url: str | None = None
     """Full URL of a ToolBench backend, e.g. `http://tools:8080/virtual`; needed by `remote`."""
@@ -120,6 +123,25 @@ class ToolEnvSettings(ServedSettings):
     def opened_sources(self) -> frozenset[CallSource]:
         """Every source that a call may name."""
         return frozenset(self.sources) | frozenset(self.allowed_sources)
+
+    def read_credentials_key(self) -> SecretStr | None:
+        """The key that is set, itself or in a file; `None` when neither holds one.
+
+        Raises:
+            FailedPrecondition: The file cannot be read.
+        """
+        path = self.credentials_key_file
+        if self.credentials_key is not None or path is None:
+            return self.credentials_key
+        try:
+            key = path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise FailedPrecondition(
+                f"TOOLENV_CREDENTIALS_KEY_FILE {str(path)!r} cannot be read: "
+                f"{getattr(exc, 'strerror', None) or 'it is no text'}; let the service's user read "
+                "it, or unset the variable"
+            ) from exc
+        return SecretStr(key) if key else None
 
     @model_validator(mode="after")
     def _remote_needs_an_address(self) -> "ToolEnvSettings":

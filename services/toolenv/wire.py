@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, cast, get_args
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -273,13 +273,12 @@ def _unlisted(payload: _Payload) -> CatalogueEntry | None:
     api = api_identifier(last.api)
     if not all(0 < len(name) <= MAX_NAME_CHARS for name in (category, tool, api)):
         return None
+    try:
+        ref = ApiRef(category=category, tool=tool, api=api)
+    except ValidationError:  # a category may hold half a surrogate pair
+        return None
     return CatalogueEntry(
-        ApiDocument(
-            ref=ApiRef(category=category, tool=tool, api=api),
-            category_name=category,
-            tool_name=tool,
-            api_name=api,
-        )
+        ApiDocument(ref=ref, category_name=category, tool_name=tool, api_name=api)
     )
 
 

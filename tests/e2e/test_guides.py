@@ -67,7 +67,8 @@ def invocations() -> Iterator[Invocation]:
     for path in GUIDES:
         for script in _SHELL.findall(path.read_text(encoding="utf-8")):
             for line in _HEREDOC.sub("", script).replace("\\\n", " ").splitlines():
-                words = shlex.split(line, comments=True)
+                ours, _, _ = line.partition(" -- ")  # then another program's own words
+                words = shlex.split(ours, comments=True)
                 if "toolwright" in words:
                     yield Invocation(path.stem, tuple(words[words.index("toolwright") + 1 :]))
 

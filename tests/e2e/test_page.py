@@ -121,6 +121,50 @@ async def test_a_step_shows_arguments_observation_source_and_latency(opened):
     await expect(call.locator(".observation")).to_contain_text('"distance_km": 9713')
 
 
+# Ratio of relative luminances of an element's text and its nearest opaque background (WCAG 2.2).
+_CONTRAST = """element => {
+  const channels = color => color.match(/[\\d.]+/g).map(Number);
+  const luminance = color => {
+    const [r, g, b] = channels(color).map(c => c / 255)
+      .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  let behind = element;
+  const paint = e => getComputedStyle(e).backgroundColor;
+  while (channels(paint(behind))[3] === 0) behind = behind.parentElement;
+  const [x, y] = [luminance(getComputedStyle(element).color), luminance(paint(behind))];
+  return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05);
+}"""
+
+
+async def test_who_answered_is_told_by_words_and_a_simulation_warns(opened):
+    await opened.ask("sources")
+    await expect(opened.find(".card.answer")).to_be_visible()
+    await expect(opened.find(".call .badge")).to_have_text(
+        ["live", "custom", "replay", "remote", "simulated by a model", "api not working"]
+    )
+    await expect(opened.find(".age")).to_have_text(["recorded 3 days ago"])
+    await expect(opened.find(".caution")).to_have_text(
+        ["A language model made this up; the API was not called."]
+    )
+    titles = [await badge.get_attribute("title") for badge in await opened.find(".badge").all()]
+    assert len(set(titles[:5]) - {""}) == 5
+    assert opened.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_badges_can_be_read_and_told_apart_in_both_themes(opened, scheme):
+    await opened.page.emulate_media(color_scheme=scheme)
+    await opened.ask("sources")
+    await expect(opened.find(".card.answer")).to_be_visible()
+    shown = await opened.find(".call .badge, .age, .caution").all()
+    contrasts = [await element.evaluate(_CONTRAST) for element in shown]
+    assert min(contrasts) >= 4.5, contrasts
+    look = "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor].join()"
+    looks = [await badge.evaluate(look) for badge in await opened.find(".call .badge").all()]
+    assert len(set(looks)) == 6
+
+
 async def test_going_back_is_marked_and_the_tree_is_indented(opened):
     await opened.ask(EXAMPLE)
     await expect(opened.find(".card.answer")).to_be_visible()

@@ -21,6 +21,7 @@ SCRIPTS = {
     "attack": plan_runs.hostile,
     "break": plan_runs.broken,
     "nothing": plan_runs.fruitless,
+    "sources": plan_runs.every_source,
     "say hello": plan_runs.toolbench_example,
 }
 

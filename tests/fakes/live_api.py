@@ -14,6 +14,16 @@ from services.toolenv.catalog import CatalogueEntry
 from services.toolenv.endpoints import AuthPlacement, EndpointParameter, HttpEndpoint
 
 
+class _Loopback:
+    """Every `host:port` of this machine, known or not."""
+
+    def __contains__(self, authority: object) -> bool:
+        return str(authority).startswith("127.0.0.1:")
+
+
+LOOPBACK = _Loopback()
+
+
 class Received(NamedTuple):
     method: str
     target: str

@@ -4,7 +4,7 @@ import json
 
 from services.contracts.errors import Unavailable
 from services.contracts.planner import PlanEvent
-from services.contracts.toolenv import CallStatus
+from services.contracts.toolenv import CallStatus, ObservationSource
 from tests.fakes.plan_trace import Trace
 
 HOSTILE = '<img src=x onerror="document.title=\'owned\'"><script>document.title="owned"</script>'
@@ -96,6 +96,38 @@ def hostile() -> list[PlanEvent]:
     trace.expand(node)
     trace.answer(HOSTILE, thought=HOSTILE)
     return trace.end(answer=HOSTILE)
+
+
+def every_source() -> list[PlanEvent]:
+    """One call answered by each source, and one that nobody answered."""
+    trace = Trace("sources")
+    trace.retrieve({"Sea/tides/tide_at": 0.9})
+    node, function = 0, "tide_at_for_tides"
+    answer = wrapped({"harbour": "Brest", "metres": 3.5})
+    sources: tuple[tuple[ObservationSource, float | None], ...] = (
+        ("live", None),
+        ("custom", None),
+        ("replay", 3.2 * 86_400),
+        ("remote", None),
+        ("simulated", None),
+    )
+    for source, age_s in sources:
+        trace.expand(node)
+        thought = f"Ask for an answer of source {source}."
+        where = {"harbour": "Brest"}
+        node = trace.call(thought, function, where, answer, source=source, age_s=age_s)
+    trace.expand(node)
+    node = trace.call(
+        "Ask once more.",
+        function,
+        {"harbour": "Cork"},
+        wrapped("", "API not working: replay: no recording; live: 503"),
+        status=CallStatus.API_NOT_WORKING,
+        source="error",
+    )
+    trace.expand(node)
+    trace.answer("3.5 m")
+    return trace.end(answer="3.5 m")
 
 
 def short(word: str) -> list[PlanEvent]:

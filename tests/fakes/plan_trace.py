@@ -109,6 +109,7 @@ class Trace:
         *,
         status: CallStatus = CallStatus.OK,
         source: ObservationSource | None = "custom",
+        age_s: float | None = None,
     ) -> int:
         """The reply and its one call; returns the new node."""
         text = arguments if isinstance(arguments, str) else json.dumps(dict(arguments))
@@ -136,6 +137,7 @@ class Trace:
                 code=code_of(status),
                 source=source,
                 latency_s=_LATENCY_S.get(source or "", 0.0),
+                age_s=age_s,
             )
         )
         answer = Message(role="tool", name=function, content=observation, tool_call_id=call.id)

@@ -1,6 +1,6 @@
 """`python -m services.toolenv`, with a wall clock that a test sets.
 
-SIGUSR1 sets it a day forward, SIGUSR2 a day back.
+SIGUSR1 sets it a day forward, SIGUSR2 two days back.
 """
 
 import runpy
@@ -18,7 +18,7 @@ def main() -> None:
     time.time = lambda: wall() + offset[0]
 
     def jump(number: int, _frame: object) -> None:
-        offset[0] += _DAY_S if number == signal.SIGUSR1 else -_DAY_S
+        offset[0] += _DAY_S if number == signal.SIGUSR1 else -2 * _DAY_S
 
     signal.signal(signal.SIGUSR1, jump)
     signal.signal(signal.SIGUSR2, jump)

@@ -53,7 +53,10 @@ async def serving(
     async with (
         transport or httpx.AsyncHTTPTransport() as sender,
         McpServers(
-            SingleDefinition(definition), transport=sender, lookup=known.get, limits=limits
+            SingleDefinition(definition),
+            transport=sender,
+            lookup=lambda name, api: known.get(name),
+            limits=limits,
         ) as servers,
     ):
         yield servers

@@ -11,6 +11,7 @@ import pytest
 from infra.embedded.assets import MODEL_NAME
 from services.kit.settings import SharedSettings
 from services.toolenv.sandbox import probes
+from services.toolenv.settings import ToolEnvSettings
 from tests.integration import compose_stack as stack
 
 SERVICES = stack.read_compose()
@@ -75,7 +76,32 @@ def test_no_secret_has_a_value_in_a_file() -> None:
         for key, value in stack.environment_of(name, SERVICES, STAGES).items()
         if secret.search(key.replace("TOKENIZERS", "").replace("TOKENS", ""))
     }
-    assert values == {"llm: LLM_API_KEY": None}
+    assert values == {
+        "llm: LLM_API_KEY": None,
+        "toolenv: TOOLENV_REMOTE_KEY": None,
+        "toolenv: TOOLENV_CREDENTIALS_KEY_FILE": "/run/secrets/credentials-key",
+    }
+
+
+def test_the_key_of_the_credentials_is_a_file_that_only_the_tool_environment_gets() -> None:
+    assert {name for name in SERVICES if "secrets" in SERVICES[name]} == {"toolenv"}
+    secrets = stack.read_document()["secrets"]
+    assert list(secrets) == SERVICES["toolenv"]["secrets"] == ["credentials-key"]
+    assert stack.interpolate(secrets["credentials-key"]["file"], {}) == "/dev/null"
+
+
+def test_an_empty_key_file_counts_as_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    clear_settings(monkeypatch)
+    monkeypatch.setenv("TOOLENV_CREDENTIALS_KEY_FILE", "/dev/null")
+    assert ToolEnvSettings().read_credentials_key() is None
+
+
+def test_the_tool_environment_gets_every_setting_that_a_container_can_use() -> None:
+    left_to_the_image = {"HOST", "PORT", "TOOLS_ROOTS", "USER_ROOT", "USER_TOOLS"}
+    left_to_the_image |= {"CREDENTIALS_KEY", "RECORD_TIMEOUT_S", "REMOTE_CONCURRENCY"}
+    given = stack.environment_of("toolenv", SERVICES, STAGES)
+    own = {name.upper() for name in ToolEnvSettings.model_fields} - left_to_the_image
+    assert {f"TOOLENV_{name}" for name in own} <= given.keys()
 
 
 def test_every_build_target_is_a_stage_with_its_own_extra() -> None:
@@ -153,17 +179,26 @@ def test_only_the_gateway_is_published_and_only_on_loopback() -> None:
     assert [stack.interpolate(port, {}) for port in published["gateway"]] == ["127.0.0.1:5000:5000"]
 
 
-def test_only_gateway_and_llm_have_a_way_out() -> None:
+def test_only_gateway_llm_and_toolenv_have_a_way_out_each_of_its_own() -> None:
     networks = stack.read_document()["networks"]
     outward = {name for name, network in networks.items() if not network.get("internal")}
     leaving = {name for name, service in SERVICES.items() if outward & set(service["networks"])}
-    assert leaving == {"gateway", "llm"}
+    assert leaving == {"gateway", "llm", "toolenv"}
+    assert all(len(neighbours_on(network)) == 1 for network in outward)
 
 
-def test_the_tool_givenreaches_only_its_callers() -> None:
-    (network,) = SERVICES["toolenv"]["networks"]
-    neighbours = {name for name, service in SERVICES.items() if network in service["networks"]}
-    assert neighbours == {"toolenv", "gateway", "planner", "index"}
+def neighbours_on(network: str) -> set[str]:
+    return {name for name, service in SERVICES.items() if network in service["networks"]}
+
+
+def test_the_tool_environment_shares_networks_with_its_callers_and_its_simulator_only() -> None:
+    assert {
+        name: neighbours_on(name) - {"toolenv"} for name in SERVICES["toolenv"]["networks"]
+    } == {
+        "toolenv": {"gateway", "planner", "index"},
+        "simulation": {"llm"},
+        "egress": set(),
+    }
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -185,12 +220,19 @@ def test_every_service_waits_for_those_whose_address_it_has() -> None:
 
 def test_volumes_are_declared_and_only_where_something_is_kept() -> None:
     mounted = {
-        volume.split(":")[0]
-        for name, service in SERVICES.items()
+        stack.interpolate(volume, {}).split(":")[0]
+        for service in SERVICES.values()
         for volume in service.get("volumes", [])
-        if not volume.startswith("${")
     }
-    assert mounted == set(stack.read_document()["volumes"])
+    folders = {source for source in mounted if source.startswith((".", "/"))}
+    assert mounted - folders == set(stack.read_document()["volumes"])
+    assert folders == {"./data/models/toolwright-mini"}
+
+
+def test_the_users_tools_are_on_a_volume_where_the_settings_look() -> None:
+    targets = [volume.split(":")[1] for volume in SERVICES["toolenv"]["volumes"][:2]]
+    home = environment("toolenv")["TOOLWRIGHT_HOME"]
+    assert targets == [home, f"{home}/tools"]
 
 
 def test_the_vllm_environment_is_pins_only() -> None:

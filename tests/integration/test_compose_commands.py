@@ -218,6 +218,7 @@ def contained_environment(name: str, home: Path) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "TOOLWRIGHT_HOME": str(home),
         "TOOLENV_TOOLS_ROOTS": str(stack.ROOT / "data" / "toolenv" / "tools"),
+        "TOOLENV_CREDENTIALS_KEY_FILE": os.devnull,  # the secret's default
     }
     return {key: value for key, value in (given | here).items() if value is not None}
 
@@ -287,6 +288,21 @@ def test_the_prefix_leaves_root_the_granted_capabilities_only() -> None:
 def test_the_sandbox_starts_with_exactly_the_capabilities_of_its_container(tmp_path: Path) -> None:
     with running("toolenv", tmp_path, before=chroot_prefix()) as check:
         assert becomes_healthy(check)
+
+
+@needs_root
+def test_the_egress_broker_starts_with_exactly_those_capabilities(tmp_path: Path) -> None:
+    code = "from cli.doctor_tools import egress_broker as check; print(check())"
+    done = subprocess.run(
+        [*chroot_prefix(), sys.executable, "-c", code],
+        cwd=stack.ROOT,
+        env=contained_environment("toolenv", tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=_HEALTHY_S,
+        check=False,
+    )
+    assert "is_ok=True" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.anyio

@@ -1,6 +1,7 @@
 """Live calls through the guarded transport and the chain, against servers that misbehave."""
 
 import asyncio
+import gzip
 import json
 import resource
 import socket
@@ -60,6 +61,7 @@ async def live(
             credentials=Keyring(rapidapi=KEY),
             providers=Providers(provider),
             limits=limits,
+            clear_hosts=allowed,
         )
         yield Chain([LiveExecutor({HttpEndpoint: caller})])
 
@@ -234,3 +236,20 @@ async def serve_http2() -> AsyncIterator[Http2Server]:
         yield state
     finally:
         server.close()
+
+
+async def test_half_a_compressed_answer_is_no_answer() -> None:
+    whole = gzip.compress(json.dumps({"n": list(range(5000))}).encode())
+    cut = answer(whole[:-100], content_encoding="gzip")
+    async with serve_api(cut=cut) as api, live(api.port) as chain:
+        observation = await ask(chain, f"{api.url}/cut")
+    assert observation.status is CallStatus.REQUEST_FAILED
+    assert "cut off" in observation.content
+
+
+async def test_a_page_of_blanks_does_not_stop_the_service() -> None:
+    blanks = answer(" " * 250_000 + "<", content_type="text/html")
+    async with serve_api(x=blanks) as api, live(api.port) as chain:
+        started = time.perf_counter()
+        await ask(chain, f"{api.url}/x")
+    assert time.perf_counter() - started < 2.0

@@ -304,7 +304,7 @@ async def calling(root: Path, limits: ServerLimits = QUICK) -> AsyncIterator[Mcp
     async with (
         httpx.AsyncHTTPTransport() as sender,
         McpServers(
-            Definitions(root), transport=sender, lookup=lambda name: None, limits=limits
+            Definitions(root), transport=sender, lookup=lambda name, api: None, limits=limits
         ) as servers,
     ):
         yield McpCaller(servers, call_timeout_s=20)

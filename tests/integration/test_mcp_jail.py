@@ -135,7 +135,8 @@ def test_without_a_jail_no_server_is_started(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_missing_credential_keeps_the_server_from_starting_and_is_named() -> None:
     async def body() -> None:
         async with serving(stdio(env={"SERVICE_TOKEN": "service"})) as servers:
-            assert "`toolwright credentials set service`" in str(await problem(servers, "add", a=1))
+            found = str(await problem(servers, "add", a=1))
+            assert "`toolwright credentials set service --tool MCP/bench`" in found
 
     run(body)
 

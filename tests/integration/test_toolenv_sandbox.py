@@ -185,7 +185,7 @@ async def test_a_closed_service_and_a_missing_entry_are_tool_errors(env: ToolEnv
 
 async def test_a_wrong_parameter_name_lists_the_right_ones(env: ToolEnvService) -> None:
     observation = await call(env, "Chemistry/molar_mass/molar_mass", molecule="H2O")
-    assert observation.status is CallStatus.TOOL_ERROR
+    assert observation.status is CallStatus.INVALID_ARGUMENTS
     assert "accepts formula" in observation.content
 
 

@@ -40,6 +40,11 @@ class Decoder:
         self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib or gzip by its header
         self._in = self._out = 0
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether what was fed ends where the encoding says; always true of identity."""
+        return self.is_identity or not self._in or (self._inflater.eof and not self._start)
+
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Decoded pieces of `data`.
 

@@ -9,7 +9,13 @@ from typing import Literal, Protocol
 from pydantic import SecretStr
 
 from services.toolenv.egress.errors import EgressRefused
-from services.toolenv.egress.targets import DEFAULT_PORTS, Target, canonical_host, parse_target
+from services.toolenv.egress.targets import (
+    BRACES,
+    DEFAULT_PORTS,
+    Target,
+    canonical_host,
+    parse_target,
+)
 
 InjectionKind = Literal["header", "query", "cookie", "bearer", "basic"]
 _MIB = 1 << 20
@@ -162,7 +168,7 @@ def policy_for(
 
 def _targets(endpoint: EndpointLike) -> list[Target]:
     # Path parameters in braces are legal here and nowhere else.
-    url = endpoint.url.replace("{", "%7B").replace("}", "%7D")
+    url = endpoint.url.translate(BRACES)
     found = [parse_target(url, schemes=("http", "https"))]
     for name, value in endpoint.headers:
         if name.lower() == "x-rapidapi-host":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
@@ -54,6 +55,13 @@ class Redactor:
 def _spellings(secret: str) -> set[bytes]:
     raw = secret.encode()
     plain = {secret, secret[::-1], quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    plain |= {quote(quote(secret, safe=""), safe="")}
+    for text in (secret, secret.lower(), secret.upper()):
+        plain |= {text, json.dumps(text)[1:-1], html.escape(text), html.escape(text, quote=False)}
+        # An error text of an HTTP library quotes what it received as Python prints it.
+        escaped = repr(text)[1:-1]
+        plain |= {escaped, escaped.replace("'", "\\'"), repr(text.encode())[2:-1]}
+    plain |= {base64.b32encode(raw).decode().rstrip("=")}
     plain |= {_lower_escapes(text) for text in tuple(plain)}
     plain |= {_percent(raw, "%{:02X}"), _percent(raw, "%{:02x}")}
     plain |= {raw.hex(), raw.hex().upper(), json.dumps(secret)[1:-1]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 # The URL standard reads a last label of this kind as part of an IPv4 address in decimal, octal or
 # hexadecimal, with 1 to 4 parts: 2130706433, 0x7f.1 and 0177.0.0.1 are all 127.0.0.1.
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
+BRACES = {ord("{"): "%7B", ord("}"): "%7D"}
 _SUSPECT = re.compile(r"[\x00-\x20\x7f\\]")
 
 
@@ -63,6 +64,20 @@ def parse_target(url: str | httpx.URL, *, schemes: Collection[str] = ("https",))
             target=f"{parsed.host}:{port}", rule="has no usable port", fix="use 443"
         )
     return Target(scheme, canonical_host(parsed.raw_host.decode("ascii")), port)
+
+
+def is_in_clear(url: str, allowed: Container[str]) -> bool:
+    """Whether what is sent to a URL can be read on the way.
+
+    Args:
+        url: May hold path parameters in braces.
+        allowed: `host:port` pairs where that is wanted.
+    """
+    try:
+        target = parse_target(url.translate(BRACES), schemes=("http", "https"))
+    except EgressRefused:
+        return False  # nothing will be sent there at all
+    return target.scheme == "http" and target.authority not in allowed
 
 
 def _parse(url: str | httpx.URL) -> httpx.URL:

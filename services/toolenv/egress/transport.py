@@ -236,7 +236,12 @@ def _guarded_response(
     except UnknownEncoding as exc:
         raise httpx.DecodingError(str(exc), request=request) from exc
     announced = headers.get("content-length", "")
-    if has_body and announced.isdigit() and int(announced[:20]) > limit_bytes:
+    if (
+        has_body
+        and announced.isdecimal()
+        and announced.isascii()
+        and int(announced[:20]) > limit_bytes
+    ):
         raise ResponseTooLarge(limit_bytes=limit_bytes, what="the response")
     if not decoder.is_identity:
         del headers["content-encoding"]
@@ -276,10 +281,17 @@ class _BoundedStream(httpx.AsyncByteStream):
                 async with asyncio.timeout_at(self._until):
                     part = await anext(parts, None)
                 if part is None:
+                    self._check_complete()
                     return
                 pieces = list(self._decoder.feed(part))
             for piece in pieces:
                 yield piece
+
+    def _check_complete(self) -> None:
+        """Half of a compressed answer would be taken for a short one, and recorded as such."""
+        if not self._decoder.is_complete:
+            text = f"{self._request.url.host}: the compressed body is cut off"
+            raise httpx.DecodingError(text, request=self._request)
 
     async def aclose(self) -> None:
         await self._response.aclose()

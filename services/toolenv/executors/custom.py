@@ -1,6 +1,7 @@
 """Executes a tool's `api.py`, only ever inside the sandbox."""
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
@@ -13,6 +14,7 @@ from services.toolenv.catalog import CatalogueEntry
 from services.toolenv.egress.errors import EgressRefused
 from services.toolenv.egress.policy import EgressPolicy
 from services.toolenv.executors.base import Declined
+from services.toolenv.executors.http_outcomes import LABELS
 from services.toolenv.failures import classify
 from services.toolenv.invocation import Invocation, accepts, check_names
 from services.toolenv.observation import Keep, failed, succeeded
@@ -67,6 +69,21 @@ _MEANINGS: Final = {
         CallStatus.REQUEST_FAILED, "error", "The tool broke the sandbox's protocol: "
     ),
 }
+
+
+# Exceptions of requests, httpx, urllib and http.client, and of the sandbox's place-holders in them.
+_TIMEOUTS: Final = frozenset(
+    {"Timeout", "ReadTimeout", "ConnectTimeout", "WriteTimeout", "PoolTimeout", "TimeoutError"}
+    | {"EgressTimeout", "ReadTimeoutError"}
+)
+_BROKEN: Final = frozenset(
+    {"ConnectionError", "ConnectError", "ReadError", "WriteError", "URLError", "EgressError"}
+    | {"SSLError", "ProxyError", "ProtocolError", "RemoteProtocolError", "RemoteDisconnected"}
+    | {"ConnectionResetError", "ChunkedEncodingError", "IncompleteRead", "MaxRetryError"}
+)
+_OF_STATUS: Final = frozenset({"HTTPError", "HTTPStatusError"})
+_HTTP_STATUS: Final = re.compile(r"\b[45]\d\d\b")
+_REFUSED: Final = "egress refused"
 
 
 class CustomExecutor:
@@ -180,6 +197,12 @@ def _classified(
     observation: Observation, result: SandboxResult, document: ApiDocument
 ) -> Observation:
     """The observation of code that asked a web API, whose failures ToolBench's code passes on."""
+    if result.outcome is SandboxOutcome.TOOL_ERROR:
+        status = _status_of_exception(result.error)
+        if status is CallStatus.TOOL_ERROR:
+            return observation
+        text = f"{LABELS[status]}: {result.error}"
+        return failed(status, text, latency_s=result.latency_s)
     if observation.status is not CallStatus.OK:
         return observation
     expects_object = isinstance(document.template_response, dict | list)
@@ -193,3 +216,18 @@ def _classified(
         source="custom",
         latency_s=result.latency_s,
     )
+
+
+def _status_of_exception(error: str) -> CallStatus:
+    """What an exception says that code let pass: that no answer came, or `TOOL_ERROR`.
+
+    A failure of the network tells of the moment. Taken for the API's own answer it would be
+    recorded, and replayed for ever.
+    """
+    name, _, text = error.partition(": ")
+    if name in _TIMEOUTS:
+        return CallStatus.TIMEOUT
+    if name in _BROKEN:
+        return CallStatus.API_NOT_WORKING if _REFUSED in text else CallStatus.REQUEST_FAILED
+    found = _HTTP_STATUS.search(text) if name in _OF_STATUS else None
+    return CallStatus.TOOL_ERROR if found is None else classify(int(found.group()), text).status

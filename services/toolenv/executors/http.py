@@ -10,6 +10,7 @@ import hashlib
 import random
 import time
 import zlib
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -25,6 +26,7 @@ from services.toolenv.egress.errors import EgressError, NameNotResolved, Respons
 from services.toolenv.egress.injection import sent_secrets
 from services.toolenv.egress.policy import Injection
 from services.toolenv.egress.redaction import Redactor
+from services.toolenv.egress.targets import is_in_clear
 from services.toolenv.endpoints import HttpEndpoint
 from services.toolenv.executors.base import Declined
 from services.toolenv.executors.http_outcomes import LABELS, Outcomes
@@ -130,6 +132,7 @@ class HttpCaller:
         providers: Providers | None = None,
         limits: HttpLimits | None = None,
         keep: Keep | None = None,
+        clear_hosts: Container[str] = (),
         jitter: random.Random | None = None,
     ) -> None:
         """Use a transport; the caller owns and closes it.
@@ -141,6 +144,7 @@ class HttpCaller:
             providers: Bounds per host.
             limits: Bounds per call.
             keep: Where an answer goes that is too long to show.
+            clear_hosts: `host:port` pairs that secrets may be sent to without encryption.
             jitter: Spreads the pauses between tries.
         """
         self._transport = transport
@@ -148,6 +152,7 @@ class HttpCaller:
         self._providers = providers or Providers()
         self._limits = limits or HttpLimits()
         self._keep = keep
+        self._clear_hosts = clear_hosts
         self._jitter = jitter or random.Random()
 
     async def call(self, invocation: Invocation) -> Observation | Declined:
@@ -192,22 +197,30 @@ class HttpCaller:
         self, endpoint: HttpEndpoint, invocation: Invocation
     ) -> list[Injection] | Declined:
         api = invocation.entry.document.ref
+        if endpoint.auth and is_in_clear(endpoint.url, self._clear_hosts):
+            return Declined(
+                f"{api} would send a credential without encryption; use https, or list its "
+                "host:port in TOOLENV_ALLOW_PRIVATE"
+            )
         found: list[Injection] = []
         for placement in endpoint.auth:
             name = placement.credential
+            # A name of the tool's own: another tool may use the same one.
+            is_own = name.startswith(f"{api.tool}.")
+            scope = f" --tool {api.category}/{api.tool}" if is_own else ""
             secret = self._credentials.lookup(name, user=invocation.user, api=api)
             if secret is None:
                 if endpoint.is_auth_optional:
                     continue
                 return Declined(
                     f"no credential {name!r} for {api}; set it with "
-                    f"`toolwright credentials set {name}`"
+                    f"`toolwright credentials set {name}{scope}`"
                 )
             value = secret.get_secret_value().strip()
             if not value or not value.isprintable() or not value.isascii():
                 return Declined(
                     f"credential {name!r} is empty or holds a line break or a character outside "
-                    f"ASCII; set it again with `toolwright credentials set {name}`"
+                    f"ASCII; set it again with `toolwright credentials set {name}{scope}`"
                 )
             found.append(
                 Injection(placement.kind, placement.name, SecretStr(value), placement.prefix)

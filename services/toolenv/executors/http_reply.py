@@ -4,6 +4,7 @@ import codecs
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
@@ -101,9 +102,27 @@ def without_secrets(value: JsonValue, redactor: Redactor) -> JsonValue:
     Raises:
         RecursionError: It is nested too deeply.
     """
-    if not redactor.is_in(json.dumps(value, ensure_ascii=False)):
+    # Joined as they are: printed as JSON, a quote or backslash in a secret would be escaped once
+    # more, and the secret not found.
+    if not redactor.is_in("\n".join(_leaves(value))):
         return value
     return _cleaned(value, redactor)
+
+
+def _leaves(value: JsonValue) -> Iterator[str]:
+    """Every key, text and number."""
+    waiting: list[JsonValue] = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            yield from item
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+        elif isinstance(item, int | float):
+            yield str(item)
 
 
 def _cleaned(value: JsonValue, redactor: Redactor) -> JsonValue:

@@ -110,6 +110,7 @@ class CassetteRecorder:
         *,
         sources: Collection[ObservationSource] = ("live", "remote"),
         timeout_s: float = 5.0,
+        is_personal: Callable[[Invocation], bool] = lambda _: False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Record into a store; whoever opened it closes it.
@@ -119,6 +120,8 @@ class CassetteRecorder:
             sources: Whose answers are kept.
             timeout_s: Longest time that an answer waits to be recorded, seconds; the request's
                 deadline may shorten it. It is recorded all the same, but not reported so.
+            is_personal: Whether an answer is for its user only, because the call may have been sent
+                with a secret of theirs; it is not kept, for a recording answers everybody.
             clock: Unix time, seconds.
 
         Raises:
@@ -131,6 +134,7 @@ class CassetteRecorder:
         self._store = store
         self._sources = frozenset(sources)
         self._timeout_s = timeout_s
+        self._is_personal = is_personal
         self._clock = clock
 
     def wants(self, observation: Observation) -> bool:
@@ -140,6 +144,12 @@ class CassetteRecorder:
     async def record(self, invocation: Invocation, observation: Observation) -> bool:
         """See `Recorder.record`; `False` too when a good answer is kept instead of this error."""
         if not self.wants(observation) or invocation.arguments is None:
+            return False
+        try:
+            if self._is_personal(invocation):
+                return False
+        except ServiceError as exc:  # the credentials cannot be read, so nobody knows
+            log.error("recording_failed", key=invocation.key, error=exc.detail)
             return False
         answer = Answer(
             observation.content,

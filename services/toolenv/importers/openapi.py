@@ -8,6 +8,7 @@ What cannot be imported is refused operation by operation, with its place in the
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import urljoin, urlsplit
@@ -26,7 +27,7 @@ from referencing.jsonschema import DRAFT202012
 
 from services.toolenv.documents import Refusal
 from services.toolenv.endpoints import AuthPlacement
-from services.toolenv.extension import ToolExtension, check_url
+from services.toolenv.extension import MAX_URL_CHARS, ToolExtension, check_url
 from services.toolenv.importers.imported import (
     ImportedApi,
     ImportedTool,
@@ -43,6 +44,7 @@ DEFAULT_CATEGORY: Final = "Customized"
 MAX_OPERATIONS: Final = 1000
 _MAX_VIOLATIONS = 50
 _NOT_CALLED = ("webhooks",)
+_VARIABLE = re.compile(r"\{([^{}]*)\}")
 _Object = dict[str, JsonValue]
 
 
@@ -252,13 +254,26 @@ def _with_defaults(server: JsonValue, where: str) -> str:
     if not isinstance(server, dict) or not isinstance(server.get("url"), str):
         raise Unsupported(where, "the server has no URL", "write one")
     url = str(server["url"])
+    if len(url) > MAX_URL_CHARS:
+        raise Unsupported(where, f"a server URL of {len(url)} characters", "write a shorter one")
     variables = server.get("variables")
+    defaults: dict[str, str] = {}
     for name, variable in (variables if isinstance(variables, dict) else {}).items():
         default = variable.get("default") if isinstance(variable, dict) else None
         if not isinstance(default, str | int):
             raise Unsupported(where, f"server variable {name[:100]!r} has no default", "add one")
-        url = url.replace(f"{{{name}}}", str(default))
-    return url
+        defaults[name] = str(default)
+    return _filled(url, defaults, where)
+
+
+def _filled(url: str, defaults: dict[str, str], where: str) -> str:
+    """The URL with its variables replaced; what stands in a default stays as it is.
+
+    Otherwise defaults that name each other would multiply into any number of bytes.
+    """
+    if any(len(default) > MAX_URL_CHARS for default in defaults.values()):
+        raise Unsupported(where, "a server variable's default is too long", "shorten it")
+    return _VARIABLE.sub(lambda match: defaults.get(match[1], match[0]), url)
 
 
 def _text(holder: _Object, key: str) -> str:

@@ -1,11 +1,11 @@
 """Reads how the operations of an OpenAPI 3 document are authorised."""
 
 import hashlib
-import re
 
 from pydantic import JsonValue
 
 from services.toolenv.endpoints import AuthPlacement
+from services.toolenv.extension import credential_part
 from services.toolenv.importers.schemas import References, Unsupported
 
 _Object = dict[str, JsonValue]
@@ -83,7 +83,7 @@ class SecurityReader:
 
 def credential_name(prefix: str, scheme: str) -> str:
     """Name under which the credential of a security scheme is stored: `<tool>.<scheme>`."""
-    parts = [re.sub(r"[^A-Za-z0-9_-]+", "_", part).strip("_")[:48] for part in (prefix, scheme)]
+    parts = [credential_part(part) for part in (prefix, scheme)]
     if all(parts) and parts[0][0].isalnum():
         return ".".join(parts)
     digest = hashlib.sha256(f"{prefix}/{scheme}".encode()).hexdigest()

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from services.contracts.apis import ApiRef
 from services.contracts.base import WireModel
 from services.contracts.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.contracts.toolbench.names import standardize, standardize_category
@@ -119,6 +120,11 @@ class McpServerDefinition(WireModel):
     )
     """Verbatim tool name -> SHA-256 of what the server said about it when it was imported; a tool
     that says something else now is not called. `None` before the import."""
+
+    @property
+    def ref(self) -> ApiRef:
+        """Stands for the server's tool where credentials are looked up."""
+        return ApiRef(category=self.category, tool=self.name, api=self.name)
 
     @model_validator(mode="after")
     def _addressable(self) -> Self:

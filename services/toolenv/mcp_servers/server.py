@@ -206,9 +206,10 @@ class ManagedServer:
         for name, credential in wanted.items():
             secret = self._lookup(credential)
             if secret is None:
+                tool = f"{self.definition.category}/{self.definition.name}"
                 raise not_sent(
                     f"credential {credential!r} is missing; "
-                    f"`toolwright credentials set {credential}` stores it"
+                    f"`toolwright credentials set {credential} --tool {tool}` stores it"
                 )
             found[name] = secret
         return found

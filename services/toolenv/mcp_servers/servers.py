@@ -6,18 +6,19 @@ command line needs no restart of ours.
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 import httpx
 import structlog
-from pydantic import JsonValue
+from pydantic import JsonValue, SecretStr
 
+from services.contracts.apis import ApiRef
 from services.contracts.errors import FailedPrecondition
 from services.contracts.toolenv import CallStatus
 from services.toolenv.mcp_servers.definitions import McpServerDefinition
-from services.toolenv.mcp_servers.http import Lookup
 from services.toolenv.mcp_servers.problems import McpProblem, not_sent
 from services.toolenv.mcp_servers.server import CallReply, ManagedServer, ServerStatus
 from services.toolenv.mcp_servers.session import Listing, ServerLimits
@@ -25,6 +26,14 @@ from services.toolenv.mcp_servers.session import Listing, ServerLimits
 log = structlog.get_logger()
 
 _CLOSE_TIMEOUT_S = 10.0
+
+
+class ToolLookup(Protocol):
+    """Where secrets come from; `CredentialStore.lookup` is the usual one."""
+
+    def __call__(self, name: str, *, api: ApiRef) -> SecretStr | None:
+        """The secret of everybody's calls of a tool, `None` when there is none."""
+        ...
 
 
 class DefinitionSource(Protocol):
@@ -47,7 +56,7 @@ class McpServers:
         definitions: DefinitionSource,
         *,
         transport: httpx.AsyncBaseTransport,
-        lookup: Lookup,
+        lookup: ToolLookup,
         limits: ServerLimits | None = None,
         hidden: Iterable[Path] = (),
     ) -> None:
@@ -56,7 +65,7 @@ class McpServers:
         Args:
             definitions: Which servers there are.
             transport: Sends requests to remote servers; the caller opens and closes it.
-            lookup: Secrets by credential name.
+            lookup: Secrets by credential name, of calls of one server's tool.
             limits: Bounds of each server.
             hidden: Folders that no local server may be shown as a whole.
         """
@@ -183,7 +192,7 @@ class McpServers:
             definition,
             group=self._group,
             transport=self._transport,
-            lookup=self._lookup,
+            lookup=partial(self._lookup, api=definition.ref),
             limits=self._limits,
             hidden=self._hidden,
         )

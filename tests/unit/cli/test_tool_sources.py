@@ -15,6 +15,7 @@ from services.contracts.errors import FailedPrecondition, InvalidArgument, NotFo
 from services.toolenv.catalog import load_catalogue
 from services.toolenv.endpoints import HttpEndpoint
 from services.toolenv.importers.imported import ToolRefused
+from services.toolenv.mcp_servers import Definitions, McpServerDefinition, StdioTransport
 
 FIXTURES = Path(__file__).parents[2] / "data" / "openapi"
 MODULE = "def shout(text: str) -> str:\n    '''Say it louder.'''\n    return text.upper()\n"
@@ -54,6 +55,29 @@ def test_a_module_is_added_and_removed(home: Path) -> None:
     assert "removed Speech/voice" in run("remove", "Speech/voice")
     assert addresses(home) == []
     assert isinstance(refused("remove", "Speech/voice"), NotFound)
+
+
+def plant_mcp_document(home: Path) -> None:
+    folder = home / "tools" / "MCP"
+    folder.mkdir(parents=True)
+    (folder / "bench.json").write_text('{"x-toolwright": {"source": "mcp"}, "api_list": []}')
+
+
+def test_an_mcp_server_is_removed_with_its_definition(home: Path) -> None:
+    plant_mcp_document(home)
+    reach = StdioTransport(command="true")
+    definitions = Definitions(home / "tools")
+    definitions.put(McpServerDefinition(name="bench", reach=reach))
+    definitions.put(McpServerDefinition(name="other", reach=reach))
+    assert "removed MCP/bench" in run("remove", "MCP/bench")
+    assert list(definitions.read()) == ["other"]
+    assert not (home / "tools" / "MCP" / "bench.json").exists()
+
+
+def test_an_mcp_tool_whose_definition_is_gone_can_still_be_removed(home: Path) -> None:
+    plant_mcp_document(home)
+    assert "removed MCP/bench" in run("remove", "MCP/bench")
+    assert isinstance(refused("remove", "MCP/bench"), NotFound)
 
 
 def test_an_openapi_document_is_imported_with_what_it_needs(home: Path) -> None:

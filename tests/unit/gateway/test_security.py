@@ -54,3 +54,35 @@ async def test_an_origin_named_in_the_settings_may_call_it():
         origin="https://tools.example.org", host="tools.example.org", allowed=allowed
     )
     assert status == 200
+
+
+async def status_of_read(*, host: str, server: str, allowed: tuple[str, ...] = ()) -> int:
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", host.encode())]
+    scope = {"type": "http", "method": "GET", "path": "/v1/tools", "headers": headers}
+    scope |= {"server": (server, 5000), "scheme": "http"}
+    await SameOriginMiddleware(app, allowed_origins=allowed)(scope, None, send)
+    return sent[0]["status"]
+
+
+async def test_a_public_name_that_was_bound_to_loopback_reads_nothing():
+    assert await status_of_read(host="evil.example:5000", server="127.0.0.1") == 403
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:5000", "localhost:5000", "[::1]:5000", "gateway:8000"])
+async def test_local_names_read_on_loopback(host):
+    assert await status_of_read(host=host, server="127.0.0.1") == 200
+
+
+async def test_a_public_name_reads_where_the_gateway_is_public_or_the_name_is_allowed():
+    name = "tools.example"
+    assert await status_of_read(host=name, server="10.0.0.7") == 200
+    allowed = (f"https://{name}",)
+    assert await status_of_read(host=name, server="127.0.0.1", allowed=allowed) == 200

@@ -248,3 +248,15 @@ def test_an_address_is_found_by_its_reference(tmp_path: Path) -> None:
     catalogue = load_catalogue([tmp_path])
     assert catalogue.get(ApiRef.parse("C/hello_world/is_id")) is not None
     assert catalogue.get(ApiRef.parse("C/hello_world/id")) is None
+
+
+@pytest.mark.parametrize("name", [b"Cat/\xff.json", b"C\xff/t.json", b"C\n\x1b[31m/t.json"])
+def test_a_file_name_that_cannot_be_shown_is_refused_in_words_that_can(
+    tmp_path: Path, name: bytes
+) -> None:
+    write(tmp_path, os.fsdecode(name), HELLO)
+    write(tmp_path, "Good/hello_world.json", HELLO)
+    catalogue = load_catalogue((tmp_path,))
+    assert {entry.document.ref.category for entry in catalogue.entries()} == {"Good"}
+    (refusal,) = catalogue.refusals
+    assert str(refusal).isprintable()

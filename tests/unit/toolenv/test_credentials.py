@@ -101,3 +101,22 @@ def test_a_key_from_the_environment_is_not_written_down(tmp_path: Path) -> None:
     key = SecretStr(Fernet.generate_key().decode())
     CredentialStore(tmp_path, key=key).set(CredentialInfo(name="rapidapi"), SecretStr("s"))
     assert not (tmp_path / "credentials.key").exists()
+
+
+def test_a_user_with_a_secret_of_their_own_is_known_by_it(store: CredentialStore) -> None:
+    store.set(CredentialInfo(name="rapidapi"), SecretStr("for all"))
+    store.set(CredentialInfo(name="x", user="ada", tool="Weather/open_sky"), SecretStr("own"))
+    assert store.has_own("ada", api=WEATHER)
+    assert not store.has_own("ada", api=OTHER)
+    assert not store.has_own("bob", api=WEATHER)
+    assert not store.has_own(None, api=WEATHER)
+
+
+def test_a_token_that_is_no_ascii_is_named(store: CredentialStore, tmp_path: Path) -> None:
+    store.set(CredentialInfo(name="rapidapi"), SecretStr("secret"))
+    path = tmp_path / "credentials.json"
+    entries = json.loads(path.read_text())
+    entries[0]["token"] = "gAAAA\u00e9"
+    path.write_text(json.dumps(entries))
+    with pytest.raises(FailedPrecondition, match="rapidapi"):
+        looked_up(store)

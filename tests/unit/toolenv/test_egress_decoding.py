@@ -65,3 +65,11 @@ def test_an_encoding_that_nobody_asked_for_is_refused(encoding):
 def test_a_damaged_body_is_an_error():
     with pytest.raises(zlib.error):
         _decode("gzip", b"this is not gzip at all")
+
+
+def test_a_compressed_body_that_is_cut_off_is_not_complete():
+    packed = gzip.compress(b"0123456789" * 100)
+    for size, is_complete in ((0, True), (1, False), (len(packed) - 1, False), (len(packed), True)):
+        decoder = Decoder("gzip", limit_bytes=1 << 20)
+        list(decoder.feed(packed[:size]))
+        assert decoder.is_complete is is_complete, size

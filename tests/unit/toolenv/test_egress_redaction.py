@@ -1,6 +1,7 @@
 """Secrets in every spelling a server may choose."""
 
 import base64
+import html
 import json
 import time
 from urllib.parse import quote
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.toolenv.egress.redaction import Redactor
+from services.toolenv.executors.http_reply import without_secrets
 
 _SECRET = 'k3y/with+odd=chars&"more"_ü'
 
@@ -73,3 +75,34 @@ def test_a_megabyte_with_ten_secrets_is_searched_quickly():
     started = time.process_time()
     assert redactor.in_bytes(data) is data
     assert time.process_time() - started < 1.0
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        _SECRET.lower(),
+        _SECRET.upper(),
+        html.escape(_SECRET),
+        html.escape(_SECRET, quote=False),
+        repr(_SECRET.encode()),
+        repr(_SECRET + "'"),
+        quote(quote(_SECRET, safe=""), safe=""),
+        base64.b32encode(_SECRET.encode()).decode(),
+    ],
+    ids=lambda text: text[:24],
+)
+def test_what_programs_make_of_a_secret_in_passing_is_redacted(spelled):
+    assert "[redacted]" in Redactor([_SECRET]).in_text(f"before {spelled} after")
+
+
+@pytest.mark.parametrize(
+    "value", [_SECRET[::-1], json.dumps({"key": _SECRET}), {_SECRET[::-1]: [1]}, ["x", [_SECRET]]]
+)
+def test_a_secret_with_quotes_is_found_in_a_decoded_answer(value):
+    cleaned = without_secrets({"said": value}, Redactor([_SECRET]))
+    assert "[redacted]" in json.dumps(cleaned)
+
+
+def test_an_answer_without_the_secret_is_the_same_object():
+    value = {"a": [1, 2.5, None, True, {"b": "c"}]}
+    assert without_secrets(value, Redactor([_SECRET])) is value

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.contracts.toolenv import CallStatus
-from services.toolenv.failures import classify
+from services.toolenv.failures import classify, is_html
 from services.toolenv.protocol import classify_as_reference
 
 OK = CallStatus.OK
@@ -275,3 +276,14 @@ def test_truncated_film_lists_were_recorded_as_failures(shared_data: Path) -> No
     ]
     assert len(cut) == 14
     assert all("\"response\": \"{'result': [{'type'" in observation for observation in cut)
+
+
+@pytest.mark.parametrize("blanks", [" ", "\n", "\t ", '" ', " <?xml"])
+def test_a_body_of_blanks_takes_linear_time(blanks: str) -> None:
+    started = time.process_time()
+    assert classify(200, blanks * (250_000 // len(blanks)) + "<").status is OK
+    assert time.process_time() - started < 0.5
+
+
+def test_a_web_page_behind_blanks_is_one() -> None:
+    assert is_html(' \n " <!doctype html><title>x</title>')

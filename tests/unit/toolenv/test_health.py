@@ -1,5 +1,7 @@
 """How calls become states, rates and latencies."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,27 @@ def test_an_api_without_its_credential_is_listed_before_it_was_ever_called(
     (health,) = book.report([(other, ("rapidapi",))])
     assert (health.ref, health.calls, health.missing_credentials) == (other, 0, ("rapidapi",))
     assert health.state is HealthState.UNKNOWN
+
+
+def test_a_folder_that_cannot_be_made_loses_no_count(tmp_path: Path) -> None:
+    blocked = tmp_path / "home"
+    blocked.write_text("a file where the folder should be")
+    book = HealthBook(blocked / "health.db")
+    book.observe(CALL, observation(CallStatus.OK))
+    book.flush()
+    assert only(book).calls == 1
+    blocked.unlink()
+    book.flush()
+    assert only(HealthBook(blocked / "health.db")).calls == 1
+
+
+def test_a_row_that_cannot_be_read_hides_no_other(book: HealthBook, tmp_path: Path) -> None:
+    book.observe(CALL, observation(CallStatus.OK))
+    book.flush()
+    with closing(sqlite3.connect(tmp_path / "health.db")) as database, database:
+        database.executemany(
+            "insert into health values (?, ?, 1, 1, 0.0, ?, 0.0)",
+            [("no ref", "ok", "ok"), ("a/b/c", "asleep", "ok"), ("a/b/d", "ok", "unheard of")],
+        )
+        database.execute("insert into health values (x'00ff', 'ok', 1, 1, 0.0, 'ok', 0.0)")
+    assert only(book).ref == REF

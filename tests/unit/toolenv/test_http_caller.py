@@ -18,12 +18,14 @@ from services.contracts.apis import SideEffect
 from services.contracts.context import deadline_in
 from services.contracts.errors import DeadlineExceeded
 from services.contracts.toolenv import CallStatus, Observation
+from services.toolenv.egress.targets import is_in_clear
 from services.toolenv.endpoints import AuthPlacement, EndpointParameter
 from services.toolenv.executors.base import Declined
 from services.toolenv.executors.http import HttpCaller, HttpLimits
 from services.toolenv.executors.providers import ProviderLimits, Providers
 from services.toolenv.invocation import prepare
 from tests.fakes.live_api import (
+    LOOPBACK,
     RAPIDAPI_KEY,
     Keyring,
     answer,
@@ -45,7 +47,11 @@ async def caller(
 ) -> AsyncIterator[HttpCaller]:
     async with httpx.AsyncHTTPTransport(http2=True) as transport:
         yield HttpCaller(
-            transport, credentials=Keyring(**secrets), providers=Providers(provider), limits=limits
+            transport,
+            credentials=Keyring(**secrets),
+            providers=Providers(provider),
+            limits=limits,
+            clear_hosts=LOOPBACK,
         )
 
 
@@ -468,3 +474,19 @@ async def test_a_cancelled_call_frees_its_place() -> None:
         observation = await http.call(invocation)
     assert isinstance(observation, Observation)
     assert observation.status is CallStatus.OK
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed", "is_clear"),
+    [
+        ("http://api.example.com/{city}", [], True),
+        ("http://api.example.com/{city}", ["api.example.com:80"], False),
+        ("http://127.0.0.1:8080/", ["127.0.0.1:8080"], False),
+        ("https://api.example.com/", [], False),
+        ("not a url", [], False),
+    ],
+)
+def test_what_would_travel_unencrypted_is_known_before_it_is_sent(
+    url: str, allowed: list[str], is_clear: bool
+) -> None:
+    assert is_in_clear(url, allowed) is is_clear

@@ -331,3 +331,21 @@ def test_any_document_is_imported_or_refused(changes: dict[str, Any]) -> None:
         assert exc.detail
     else:
         assert parsed(tool).refusals == ()
+
+
+def test_server_variables_do_not_multiply() -> None:
+    names = "abcdefghijklmnop"
+    variables = {
+        name: {"default": f"{{{following}}}" * 30}
+        for name, following in zip(names, names[1:], strict=False)
+    }
+    server = {"url": "https://api.example/{a}", "variables": variables}
+    assert "path parameter 'b'" in reasons(spec(servers=[server]))
+
+
+def test_a_server_variable_is_replaced_by_its_default_once() -> None:
+    variables = {"region": {"default": "eu"}, "version": {"default": "2"}}
+    server = {"url": "https://{region}.api.example/v{version}", "variables": variables}
+    (endpoint,) = parsed(imported(spec(servers=[server]))).endpoints.values()
+    assert isinstance(endpoint, HttpEndpoint)
+    assert endpoint.url == "https://eu.api.example/v2/a"

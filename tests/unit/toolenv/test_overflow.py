@@ -170,3 +170,8 @@ def test_whole_characters_are_the_longest_decodable_beginning(text: str, end: in
     whole = whole_characters(content)
     assert text.startswith(whole.decode())
     assert len(content) - len(whole) < 4
+
+
+def test_an_offset_that_no_file_has_is_past_the_end(store: OverflowStore) -> None:
+    part = store.read(store.put(b"hello"), offset=1 << 70)
+    assert (part.text, part.next_offset, part.total_bytes) == ("", None, 5)

@@ -215,3 +215,17 @@ def test_admitting_what_is_pinned_writes_nothing(pins: Pins, root: Path, tmp_pat
     before = (tmp_path / "toolenv/pins.json").stat().st_mtime_ns
     assert isinstance(pins.admit(catalogue), Admitted)
     assert (tmp_path / "toolenv/pins.json").stat().st_mtime_ns == before
+
+
+def test_code_that_may_reach_another_host_is_held_back(pins: Pins, root: Path) -> None:
+    write(root)
+    path = root / "Weather" / "forecast.json"
+    document = json.loads(path.read_text())
+    for hosts, is_offered in (
+        (["api.example.org"], True),
+        (["api.example.org", "evil.example.org"], False),
+        (["api.example.org"], True),
+        ([], False),
+    ):
+        path.write_text(json.dumps(document | {"x-toolwright": {"hosts": hosts}}))
+        assert (KEY not in pins.admit(load_catalogue((root,))).quarantined) is is_offered, hosts

@@ -218,3 +218,22 @@ async def test_an_answer_at_its_deadline_does_not_wait_for_the_disk(store: Store
     store.flush()
     assert kept is False
     assert store.count() == 1
+
+
+async def test_an_answer_for_one_user_is_not_replayed_to_another(store: Store) -> None:
+    recorder = CassetteRecorder(store, is_personal=lambda call: call.user == "ada")
+    chain = Chain([ReplayExecutor([store]), live := Live()], recorder=recorder)
+    for user, source in (("ada", "live"), ("bob", "live"), ("ada", "replay"), ("bob", "replay")):
+        call = prepare(make_entry(), '{"text": "my account"}', user=user)
+        assert (await chain.execute(call)).source == source
+    assert live.calls == 2
+
+
+async def test_nothing_is_recorded_while_nobody_knows_whose_answer_it_is(store: Store) -> None:
+    def unknown(_: Invocation) -> bool:
+        raise Unavailable("the credentials cannot be read")
+
+    answer = succeeded(1, source="live", latency_s=0.0)
+    recorder = CassetteRecorder(store, is_personal=unknown)
+    assert not await recorder.record(invocation(), answer)
+    assert store.count() == 0

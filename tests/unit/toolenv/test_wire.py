@@ -378,3 +378,12 @@ async def test_the_usual_way_answers_as_the_shortcut_does(live: Scripted) -> Non
     assert (await post(app)).json()["response"] == {"echo": "hé", "n": 1.0}
     live.answer = Unavailable("down")
     assert (await post(app)).status_code == 503
+
+
+@pytest.mark.parametrize("path", ["/virtual", "/rapidapi"])
+@pytest.mark.parametrize("field", ["category", "tool_name", "api_name", "strip", "toolbench_key"])
+async def test_half_a_character_in_a_name_is_an_unknown_api(
+    live: Scripted, path: str, field: str
+) -> None:
+    reply = await post(build_app(live, Scripted("replay")), path, **{field: "\ud800x"})
+    assert reply.status_code == 200

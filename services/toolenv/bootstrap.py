@@ -1,7 +1,6 @@
 """Builds the tool environment from its settings; the one place that chooses implementations."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -30,7 +29,7 @@ from services.toolenv.compression import load_response_schemas
 from services.toolenv.credentials import CredentialStore
 from services.toolenv.egress.policy import EgressPolicy, policy_for
 from services.toolenv.egress.targets import is_in_clear
-from services.toolenv.egress.transport import EgressLimits, GuardedTransport, NameService
+from services.toolenv.egress.transport import EgressLimits, GuardedTransport, NameService, trusting
 from services.toolenv.endpoints import HttpEndpoint, McpEndpoint
 from services.toolenv.executors.base import Executor
 from services.toolenv.executors.custom import CustomExecutor
@@ -44,7 +43,7 @@ from services.toolenv.executors.replay import CassetteRecorder, ReplayExecutor
 from services.toolenv.executors.simulated import SimulatedExecutor
 from services.toolenv.executors.simulation import OWN_PROFILE, load_profile
 from services.toolenv.executors.simulation_examples import RecordedExamples
-from services.toolenv.health import HealthBook
+from services.toolenv.health import HealthBook, saving
 from services.toolenv.invocation import Invocation
 from services.toolenv.mcp_servers import Definitions, McpServers
 from services.toolenv.overflow import OverflowStore
@@ -177,7 +176,7 @@ class _Workshop:
     async def open_health(self) -> HealthBook:
         """The counts of calls, saved now and then and at the end."""
         book = HealthBook(self._own / "health.db")
-        await self._stack.enter_async_context(_saved(book))
+        await self._stack.enter_async_context(saving(book, period_s=_FLUSH_S))
         return book
 
     # Executors
@@ -273,7 +272,7 @@ class _Workshop:
         transport = GuardedTransport(
             names=names,
             limits=EgressLimits(total_s=total_s, response_bytes=_MAX_RESPONSE_BYTES),
-            ssl_context=_trust(self._settings.ca_file),
+            ssl_context=trusting(self._settings.ca_file),
         )
         return await self._stack.enter_async_context(transport)
 
@@ -371,42 +370,12 @@ def _make_folder(folder: Path) -> None:
         ) from exc
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext | None:
-    """Certificate authorities: the usual ones, and those of a file."""
-    if ca_file is None:
-        return None
-    context = httpx.create_ssl_context(trust_env=False)
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except OSError as exc:  # also a file without certificates
-        raise FailedPrecondition(f"TOOLENV_CA_FILE {str(ca_file)!r} cannot be used: {exc}") from exc
-    return context
-
-
 def _logged(snapshot: Snapshot) -> Snapshot:
     """Log what is not offered."""
     catalogue: Catalogue = snapshot.catalogue
     for refusal in catalogue.refusals:
         log.warning("tool_refused", file=refusal.file, field=refusal.field, reason=refusal.reason)
     return snapshot
-
-
-@asynccontextmanager
-async def _saved(book: HealthBook) -> AsyncIterator[None]:
-    """Save a health book every few seconds, and once more at the end."""
-
-    async def keep_saving() -> None:
-        while True:
-            await asyncio.sleep(_FLUSH_S)
-            await asyncio.to_thread(book.flush)
-
-    task = asyncio.create_task(keep_saving(), name="health-book")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        await asyncio.to_thread(book.flush)
 
 
 def sandbox_status(sandbox: Sandbox) -> SandboxStatus:

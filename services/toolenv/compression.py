@@ -10,7 +10,7 @@ reference looks its keys up in that text.
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from pydantic import JsonValue
 from services.contracts.apis import ApiRef
 from services.contracts.toolbench.names import api_identifier, standardize, standardize_category
 from services.toolenv.documents import Refusal
+from services.toolenv.jsonvalues import reaches_depth
 
 Strip = Literal["truncate", "filter", "random"]
 """How a response is compressed."""
@@ -119,7 +120,7 @@ def _example(entry: JsonValue, field: str) -> tuple[str, Schema | None]:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise _Refused(f"{field}.name", "it is missing or no text", "give the API's name")
     schema = entry.get("schema")
-    if _depth_exceeds(schema, _MAX_DEPTH):
+    if reaches_depth(schema, _MAX_DEPTH):
         raise _Refused(f"{field}.schema", f"nested deeper than {_MAX_DEPTH} levels", "flatten it")
     return api_identifier(str(entry["name"])), schema if isinstance(schema, dict) else None
 
@@ -146,17 +147,3 @@ def _parse(content: bytes) -> JsonValue:
     except (ValueError, RecursionError) as exc:  # also bytes of no Unicode form
         raise _Refused("file", f"it is not JSON: {exc}", "mend the JSON text") from exc
     return parsed
-
-
-def _depth_exceeds(value: JsonValue, limit: int) -> bool:
-    level: Sequence[JsonValue] = [value]
-    for _ in range(limit):
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
-        ]
-        if not level:
-            return False
-    return True

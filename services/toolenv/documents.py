@@ -25,6 +25,7 @@ from services.toolenv.extension import (
     credential_part,
     rapidapi_endpoint,
 )
+from services.toolenv.jsonvalues import outside_reference, reaches_depth
 
 MAX_TEXT_CHARS = 65_536
 """Longest description; published ones stay below 10,000 characters."""
@@ -169,17 +170,9 @@ def _first(exc: ValidationError, where: str) -> tuple[str, str]:
 
 def _check_references(value: JsonValue, where: str) -> None:
     """Schemas are complete in themselves: nothing is ever looked up outside the document."""
-    pending = [value]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, dict):
-            for key in ("$ref", "$dynamicRef"):
-                target = node.get(key)
-                if isinstance(target, str) and not target.startswith("#"):
-                    raise _Refused(where, f"{key} {target[:100]!r} leads outside", "inline it")
-            pending += node.values()
-        elif isinstance(node, list):
-            pending += node
+    outside = outside_reference(value)
+    if outside is not None:
+        raise _Refused(where, f"{outside} leads outside", "inline it")
 
 
 def _host(tool_document: dict[str, JsonValue]) -> str:
@@ -329,17 +322,7 @@ def _name(holder: dict[str, JsonValue], key: str, field: str) -> str:
 
 
 def _check_printable(value: JsonValue, field: str) -> None:
-    level: list[JsonValue] = [value]
-    for _ in range(_MAX_JSON_DEPTH):
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
-        ]
-        if not level:
-            break
-    else:
+    if reaches_depth(value, _MAX_JSON_DEPTH):
         raise _Refused(field, f"nested deeper than {_MAX_JSON_DEPTH} levels", "flatten it")
     _check_unicode(json.dumps(value, ensure_ascii=False), field)
 

@@ -5,10 +5,11 @@ simulations say nothing about it. Kept in memory, and added to a SQLite file tha
 may share; what a crash loses is the counts of the last seconds.
 """
 
+import asyncio
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -155,6 +156,24 @@ class HealthBook:
                     newer.calls += old.calls
                     newer.answered += old.answered
                     newer.latency_sum_s += old.latency_sum_s
+
+
+@asynccontextmanager
+async def saving(book: HealthBook, *, period_s: float) -> AsyncIterator[None]:
+    """Flush a book every `period_s` seconds, and once more at the end of the context."""
+
+    async def keep_saving() -> None:
+        while True:
+            await asyncio.sleep(period_s)
+            await asyncio.to_thread(book.flush)
+
+    task = asyncio.create_task(keep_saving(), name="health-book")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await asyncio.to_thread(book.flush)
 
 
 def _rows(counted: dict[ApiRef, _Counts]) -> Iterator[tuple[str | int | float, ...]]:

@@ -13,13 +13,14 @@ import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import httpcore
 import httpx
 
 from services.contracts.context import remaining_s
-from services.contracts.errors import DeadlineExceeded
+from services.contracts.errors import DeadlineExceeded, FailedPrecondition
 from services.toolenv.egress.decoding import ACCEPTED_ENCODINGS, Decoder, UnknownEncoding
 from services.toolenv.egress.errors import NameNotResolved, ResponseTooLarge
 from services.toolenv.egress.resolve import Resolver, resolve, resolve_by_system
@@ -196,6 +197,25 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     def _bytes(self, request: httpx.Request) -> int:
         asked = request.extensions.get(SIZE_EXTENSION, self._limits.response_bytes)
         return min(int(asked), self._limits.response_bytes)
+
+
+def trusting(ca_file: Path | None) -> ssl.SSLContext:
+    """A TLS context with the usual certificate authorities, and those of a PEM file.
+
+    Raises:
+        FailedPrecondition: The file cannot be read, or holds no certificate.
+    """
+    context = httpx.create_ssl_context(trust_env=False)
+    if ca_file is None:
+        return context
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except OSError as exc:
+        raise FailedPrecondition(
+            f"certificate file {str(ca_file)!r} cannot be used: {exc.strerror or exc}; "
+            "name a PEM file"
+        ) from exc
+    return context
 
 
 def _core_request(request: httpx.Request, target: Target, limit_s: float) -> httpcore.Request:

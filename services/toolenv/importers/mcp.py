@@ -28,6 +28,7 @@ from services.toolenv.importers.imported import (
     make_tool,
 )
 from services.toolenv.importers.install import install, remove
+from services.toolenv.jsonvalues import outside_reference
 from services.toolenv.mcp_servers import (
     Definitions,
     HttpTransport,
@@ -256,17 +257,10 @@ def _schema(where: str, value: JsonValue, whole: dict[str, JsonValue]) -> dict[s
 
 
 def _check_references(value: JsonValue, where: str) -> None:
-    pending = [value]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, dict):
-            for key in ("$ref", "$dynamicRef"):
-                target = node.get(key)
-                if isinstance(target, str) and not target.startswith("#"):
-                    raise _Refused(where, f"{key} {target[:100]!r} leads outside", "inline it")
-            pending += node.values()
-        elif isinstance(node, list):
-            pending += node
+    """Schemas are complete in themselves: nothing is ever looked up outside the document."""
+    outside = outside_reference(value)
+    if outside is not None:
+        raise _Refused(where, f"{outside} leads outside", "inline it")
 
 
 def _cleaned(value: JsonValue) -> JsonValue:

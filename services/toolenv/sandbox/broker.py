@@ -20,6 +20,7 @@ import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import anyio._backends._asyncio  # noqa: F401  # likewise
@@ -34,6 +35,7 @@ from services.toolenv.egress.transport import (
     EgressLimits,
     GuardedTransport,
     NameService,
+    trusting,
 )
 from services.toolenv.sandbox import confine
 from services.toolenv.sandbox.brokerwire import (
@@ -78,9 +80,7 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     config: dict[str, JsonValue] = json.loads(sys.argv[2])
     ca_file = config["ca_file"]
-    context = httpx.create_ssl_context(trust_env=False)
-    if isinstance(ca_file, str):
-        context.load_verify_locations(ca_file)
+    context = trusting(Path(ca_file) if isinstance(ca_file, str) else None)
     _confine(config["uid"])
     transport = _transport(config, context)
     with contextlib.suppress(KeyboardInterrupt):

@@ -1,8 +1,6 @@
 """Bounds how many calls run and how many wait."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from services.contracts.context import remaining_s
 from services.contracts.errors import DeadlineExceeded, ResourceExhausted
@@ -25,14 +23,16 @@ class Admission:
         self._max_wait_s = max_wait_s
         self._admitted = 0
 
-    @asynccontextmanager
-    async def enter(self) -> AsyncIterator[None]:
-        """Hold a slot for the block.
+    def enter(self) -> "_Stay":
+        """Hold a slot for an `async with` block.
 
         Raises:
             ResourceExhausted: The queue is full.
             DeadlineExceeded: No slot came free in time.
         """
+        return _Stay(self)
+
+    async def _take(self) -> None:
         if self._admitted >= self._capacity:
             raise ResourceExhausted(
                 f"{self._max_waiting} calls wait already, which is the limit; retry after a pause"
@@ -40,12 +40,13 @@ class Admission:
         self._admitted += 1
         try:
             await self._acquire()
-            try:
-                yield
-            finally:
-                self._slots.release()
-        finally:
+        except BaseException:
             self._admitted -= 1
+            raise
+
+    def _give_back(self) -> None:
+        self._slots.release()
+        self._admitted -= 1
 
     async def _acquire(self) -> None:
         wait_s = remaining_s(at_most_s=self._max_wait_s)
@@ -57,3 +58,18 @@ class Admission:
                 await self._slots.acquire()
         except TimeoutError as exc:
             raise DeadlineExceeded(f"the call waited {wait_s:.1f} s for a free slot") from exc
+
+
+class _Stay:
+    """A slot while it is held. A class, because a generator costs more than a replay's look-up."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self, gate: Admission) -> None:
+        self._gate = gate
+
+    async def __aenter__(self) -> None:
+        await self._gate._take()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gate._give_back()

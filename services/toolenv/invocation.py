@@ -8,8 +8,10 @@ from pydantic import JsonValue
 
 from services.contracts.toolbench.names import api_identifier
 from services.contracts.toolenv import MAX_ARGUMENTS_CHARS
-from services.toolenv.cassettes.key import call_key
+from services.toolenv.cassettes.key import canonical, key_of
 from services.toolenv.catalog import CatalogueEntry
+
+_SURELY_SHALLOW = 400  # levels that every JSON writer manages
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,12 @@ class Invocation:
 def prepare(entry: CatalogueEntry, arguments_text: str, *, user: str | None = None) -> Invocation:
     """Parse a call's arguments; never raises for what they hold."""
     try:
-        arguments = parse_arguments(arguments_text)
+        arguments, written = _parse(arguments_text)
     except ValueError as exc:
         return Invocation(entry, arguments_text, None, str(exc), None, user)
-    return Invocation(
-        entry, arguments_text, arguments, "", call_key(entry.document.ref, arguments), user
-    )
+    ref = entry.document.ref
+    key = key_of(ref.category, ref.tool, ref.api, written)
+    return Invocation(entry, arguments_text, arguments, "", key, user)
 
 
 def parse_arguments(text: str) -> dict[str, JsonValue]:
@@ -46,16 +48,23 @@ def parse_arguments(text: str) -> dict[str, JsonValue]:
     Raises:
         ValueError: The text is not a JSON object; the message says what is wrong with it.
     """
+    return _parse(text)[0]
+
+
+def _parse(text: str) -> tuple[dict[str, JsonValue], bytes]:
+    """The arguments, and their canonical form; errors as in `parse_arguments`."""
     if len(text) > MAX_ARGUMENTS_CHARS:
         raise ValueError(
             f"{len(text)} characters of arguments exceed the limit of {MAX_ARGUMENTS_CHARS}"
         )
     if not text.strip():
-        return {}
+        return {}, b"{}"
     try:
         arguments = _decode(text)
         # What cannot be written back as JSON (1e999, half a surrogate pair) cannot be handed over.
-        _encode(arguments).encode()
+        written = canonical(arguments)
+        if text.count("[") + text.count("{") > _SURELY_SHALLOW:
+            _encode(arguments)  # the canonical form needs no stack, but everybody else does
     except RecursionError as exc:
         raise ValueError("the arguments are nested too deeply") from exc
     except ValueError as exc:
@@ -63,7 +72,7 @@ def parse_arguments(text: str) -> dict[str, JsonValue]:
     if not isinstance(arguments, dict):
         kind = type(arguments).__name__
         raise ValueError(f'the arguments must be a JSON object such as {{"name": 1}}, not a {kind}')
-    return arguments
+    return arguments, written
 
 
 def check_names(invocation: Invocation) -> str:

@@ -13,11 +13,12 @@ simulation from an empty document or a crash.
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final, NamedTuple, cast, get_args
+from typing import Any, Final, NamedTuple, cast, get_args
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import JsonValue, ValidationError
+from pydantic_core import from_json
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -358,7 +359,7 @@ def _sources(request: Request) -> tuple[CallSource, ...] | None:
 
 def _parse(body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> _Payload:
     try:
-        fields = json.loads(body)
+        fields = _decode(body)
     except (ValueError, RecursionError) as exc:
         raise _Invalid([_error(str(exc), "value_error.jsondecode")]) from exc
     if not isinstance(fields, dict):
@@ -377,6 +378,13 @@ def _parse(body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> _Payload:
         arguments_text=fields["tool_input"],
         strip=fields["strip"],
     )
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return from_json(body)
+    except ValueError:  # three times as fast, but stricter than what the reference reads
+        return json.loads(body)
 
 
 def _printed(value: dict[str, JsonValue]) -> str:

@@ -132,6 +132,18 @@ def test_without_a_jail_no_server_is_started(monkeypatch: pytest.MonkeyPatch) ->
         jail._probe.cache_clear()
 
 
+def test_a_secret_that_a_server_prints_is_taken_out_of_its_answer() -> None:
+    async def body() -> None:
+        reach = stdio(env={"SERVICE_TOKEN": "service"})
+        async with serving(reach, secrets={"service": "canary-4711-token"}) as servers:
+            result = await servers.call("bench", "environment", {}, limit_s=20)
+            said = str(result.structured_content)
+            assert "canary-4711-token" in said  # what the server saw
+            assert "canary" not in servers.redactor("bench").in_text(said)
+
+    run(body)
+
+
 def test_a_missing_credential_keeps_the_server_from_starting_and_is_named() -> None:
     async def body() -> None:
         async with serving(stdio(env={"SERVICE_TOKEN": "service"})) as servers:

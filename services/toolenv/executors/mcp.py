@@ -9,8 +9,10 @@ from pydantic import JsonValue
 from services.contracts.context import remaining_s
 from services.contracts.toolbench.names import api_identifier
 from services.contracts.toolenv import CallStatus, Observation
+from services.toolenv.egress.redaction import Redactor
 from services.toolenv.endpoints import McpEndpoint
 from services.toolenv.executors.base import Declined
+from services.toolenv.executors.http_reply import without_secrets
 from services.toolenv.invocation import Invocation
 from services.toolenv.mcp_servers import McpProblem
 from services.toolenv.mcp_servers.results import error_of, value_of
@@ -24,6 +26,10 @@ class ToolServers(Protocol):
         self, server: str, tool: str, arguments: dict[str, JsonValue], *, limit_s: float
     ) -> types.CallToolResult | types.InputRequiredResult:
         """See `McpServers.call`."""
+        ...
+
+    def redactor(self, server: str) -> Redactor:
+        """See `McpServers.redactor`."""
         ...
 
 
@@ -53,8 +59,10 @@ class McpCaller:
                 endpoint.server, endpoint.tool, verbatim_arguments(invocation), limit_s=limit_s
             )
         except McpProblem as problem:
-            return _failure(problem, latency_s=time.perf_counter() - started)
-        return _observe(reply, latency_s=time.perf_counter() - started)
+            text = self._servers.redactor(endpoint.server).in_text(str(problem))
+            return _failure(problem, text, latency_s=time.perf_counter() - started)
+        redactor = self._servers.redactor(endpoint.server)
+        return _observe(reply, redactor, latency_s=time.perf_counter() - started)
 
 
 def verbatim_arguments(invocation: Invocation) -> dict[str, JsonValue]:
@@ -66,26 +74,35 @@ def verbatim_arguments(invocation: Invocation) -> dict[str, JsonValue]:
     return {names[name]: value for name, value in (invocation.arguments or {}).items()}
 
 
-def _failure(problem: McpProblem, *, latency_s: float) -> Observation | Declined:
+def _failure(problem: McpProblem, text: str, *, latency_s: float) -> Observation | Declined:
     if problem.status is CallStatus.TIMEOUT:
-        return failed(problem.status, f"Timeout: {problem}", latency_s=latency_s)
+        return failed(problem.status, f"Timeout: {text}", latency_s=latency_s)
     if not problem.is_sent and problem.status is not CallStatus.UNAUTHORIZED:
-        return Declined(str(problem))
+        return Declined(text)
     is_tools_own = problem.status in (CallStatus.TOOL_ERROR, CallStatus.INVALID_ARGUMENTS)
     return failed(
         problem.status,
-        str(problem),
+        text,
         source="live" if is_tools_own else "error",
         latency_s=latency_s,
     )
 
 
 def _observe(
-    reply: types.CallToolResult | types.InputRequiredResult, *, latency_s: float
+    reply: types.CallToolResult | types.InputRequiredResult,
+    redactor: Redactor,
+    *,
+    latency_s: float,
 ) -> Observation:
     if isinstance(reply, types.InputRequiredResult):
         text = "the tool asks its user for input, which is not possible here"
         return failed(CallStatus.TOOL_ERROR, text, source="live", latency_s=latency_s)
     if reply.is_error:
-        return failed(CallStatus.TOOL_ERROR, error_of(reply), source="live", latency_s=latency_s)
-    return succeeded(value_of(reply), source="live", latency_s=latency_s)
+        text = redactor.in_text(error_of(reply))
+        return failed(CallStatus.TOOL_ERROR, text, source="live", latency_s=latency_s)
+    try:
+        value = without_secrets(value_of(reply), redactor)
+    except RecursionError:
+        text = "the answer is nested too deeply"
+        return failed(CallStatus.OUTPUT_LIMIT, text, source="live", latency_s=latency_s)
+    return succeeded(value, source="live", latency_s=latency_s)

@@ -16,6 +16,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import JsonValue, SecretStr, ValidationError
 
 from services.contracts.toolenv import CallStatus
+from services.toolenv.egress.redaction import Redactor
 from services.toolenv.mcp_servers.definitions import HttpTransport, McpServerDefinition
 from services.toolenv.mcp_servers.fate import Fate
 from services.toolenv.mcp_servers.http import Lookup, http_streams
@@ -143,6 +144,17 @@ class ManagedServer:
             problem=self._problem,
         )
 
+    def redactor(self) -> Redactor:
+        """Takes the secrets that the server was given out of what it says."""
+        reach = self.definition.reach
+        names = (
+            [placement.credential for placement in reach.auth]
+            if isinstance(reach, HttpTransport)
+            else reach.env.values()
+        )
+        secrets = [self._lookup(name) for name in names]
+        return Redactor(secret.get_secret_value() for secret in secrets if secret is not None)
+
     async def _start(self) -> McpSession:
         if self._owner is not None:
             await asyncio.wait({self._owner})  # bounded: it is cleaning up
@@ -169,7 +181,7 @@ class ManagedServer:
         began = time.monotonic()
         log.info("mcp_server_starting", server=self.definition.name)
         await session.run()
-        self._problem = session.fate.describe()
+        self._problem = self.redactor().in_text(session.fate.describe())
         log.info("mcp_server_ended", server=self.definition.name, reason=self._problem)
         if self._is_stopped:
             return

@@ -18,6 +18,7 @@ from pydantic import JsonValue, SecretStr
 from services.contracts.apis import ApiRef
 from services.contracts.errors import FailedPrecondition
 from services.contracts.toolenv import CallStatus
+from services.toolenv.egress.redaction import Redactor
 from services.toolenv.mcp_servers.definitions import McpServerDefinition
 from services.toolenv.mcp_servers.problems import McpProblem, not_sent
 from services.toolenv.mcp_servers.server import CallReply, ManagedServer, ServerStatus
@@ -136,6 +137,11 @@ class McpServers:
             raise outcome
         return outcome
 
+    def redactor(self, server: str) -> Redactor:
+        """Takes the secrets that a server was given out of what it says."""
+        found = self._servers.get(server)
+        return found.redactor() if found is not None else Redactor(())
+
     async def listing(self, server: str, *, limit_s: float) -> Listing:
         """What a server offers now.
 
@@ -151,6 +157,10 @@ class McpServers:
             raise McpProblem(CallStatus.TIMEOUT, text, is_sent=False) from None
         if session.listing is None:
             raise not_sent(session.fate.describe())
+        if found.redactor().is_in("\n".join(map(str, session.listing.tools))):
+            raise not_sent(
+                "its description of the tools holds a secret that it was given; do not use it"
+            )
         return session.listing
 
     def status(self) -> list[ServerStatus]:

@@ -10,6 +10,7 @@ from services.contracts.apis import ApiDocument, ApiParameter, ApiRef
 from services.contracts.context import deadline_in
 from services.contracts.toolenv import CallStatus
 from services.toolenv.catalog import CatalogueEntry
+from services.toolenv.egress.redaction import Redactor
 from services.toolenv.endpoints import McpEndpoint
 from services.toolenv.executors.base import Declined
 from services.toolenv.executors.mcp import McpCaller
@@ -25,6 +26,9 @@ class FakeServers:
 
     reply: Reply | McpProblem
     calls: list[tuple[str, str, dict[str, JsonValue], float]] = field(default_factory=list)
+
+    def redactor(self, server: str) -> Redactor:
+        return Redactor(["s3cret-of-the-server"])
 
     async def call(
         self, server: str, tool: str, arguments: dict[str, JsonValue], *, limit_s: float
@@ -81,6 +85,24 @@ def test_an_error_of_the_tool_is_a_tool_error_in_its_own_words() -> None:
     seen = call(FakeServers(answer("no such city", is_error=True)))
     assert seen.status is CallStatus.TOOL_ERROR
     assert json.loads(seen.content)["error"] == "no such city"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer("key s3cret-of-the-server"),
+        answer('{"key": "s3cret-of-the-server"}'),
+        answer("bad key s3cret-of-the-server", is_error=True),
+        McpProblem(CallStatus.REQUEST_FAILED, "it said s3cret-of-the-server", is_sent=True),
+        McpProblem(CallStatus.REQUEST_FAILED, "it said s3cret-of-the-server", is_sent=False),
+    ],
+)
+def test_a_secret_that_the_server_was_given_comes_back_to_nobody(
+    reply: Reply | McpProblem,
+) -> None:
+    seen = repr(call(FakeServers(reply)))
+    assert "s3cret" not in seen
+    assert "[redacted]" in seen
 
 
 def test_a_tool_that_wants_to_ask_its_user_is_a_tool_error() -> None:

@@ -23,8 +23,9 @@ def bench(
             f"the benchmarks are not installed: {str(_FOLDER)!r} is missing; run from a checkout"
         )
     known = sorted(path.stem for path in _FOLDER.glob("*.py"))
+    choice = f"name one of: {', '.join(known)}"
     if name not in known:
-        raise InvalidArgument(f"benchmark {name!r} does not exist; there are {', '.join(known)}")
+        raise InvalidArgument(f"benchmark {name!r} does not exist; {choice}" if name else choice)
     command = [sys.executable, str(_FOLDER / f"{name}.py"), *(["--quick"] if quick else [])]
     if not as_json:
         raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603  # our own file

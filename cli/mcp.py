@@ -12,12 +12,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli.tool_pins import tell_of_change, user_pins
 from cli.tool_sources import tell_gateway, user_root
 from services.contracts.errors import Unavailable
 from services.kit.logging import configure_logging
 from services.kit.settings import SharedSettings
 from services.toolenv.catalog import Catalogue, load_catalogue
-from services.toolenv.pins import Pins, descriptors
+from services.toolenv.pins import descriptors
 
 
 def import_mcp(
@@ -64,7 +65,7 @@ def import_mcp(
         allow_private=allow_private,
     )
     tool = import_server(options, home=SharedSettings().toolwright_home, root=_root())
-    _tell_of_change(tool)
+    tell_of_change([tool], user_root())
     tell_gateway()
 
 
@@ -72,7 +73,7 @@ def quarantine(
     tool: Annotated[str | None, typer.Argument(help="category/tool: show what changed.")] = None,
 ) -> None:
     """List the tools that are held back because their description changed, or show one change."""
-    catalogue, pins = _installed(), _pins()
+    catalogue, pins = _installed(), user_pins()
     if tool is not None:
         lines = pins.difference(tool, catalogue)
         print("\n".join(lines) if lines else f"{tool} is as it was pinned")
@@ -96,7 +97,7 @@ def approve(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Offer a tool again, with the description that it has now."""
-    catalogue, pins = _installed(), _pins()
+    catalogue, pins = _installed(), user_pins()
     if sha256 is None:
         key = tuple(tool.split("/", 1))
         found = descriptors(catalogue.entries()).get((key[0], key[-1]))
@@ -115,18 +116,10 @@ def list_pins() -> None:
     table = Table(box=None)
     for title in ("tool", "sha256", "pinned", "by"):
         table.add_column(title, no_wrap=True)
-    for tool, pin in sorted(_pins().read().items()):
+    for tool, pin in sorted(user_pins().read().items()):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(pin.pinned_at))
         table.add_row(tool, pin.sha256[:16], when, "a person" if pin.is_approved else "first sight")
     Console().print(table)
-
-
-def _tell_of_change(tool: str) -> None:
-    pin = _pins().read().get(tool)
-    category, _, name = tool.partition("/")
-    found = descriptors(_installed().entries()).get((category, name))
-    if pin is not None and found is not None and pin.sha256 != found.sha256:
-        print(f"it differs from what was pinned: `toolwright tools approve {tool}` offers it")
 
 
 def _root() -> Path:
@@ -140,7 +133,3 @@ def _root() -> Path:
 
 def _installed() -> Catalogue:
     return load_catalogue((_root(),))
-
-
-def _pins() -> Pins:
-    return Pins(SharedSettings().toolwright_home / "toolenv")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -77,9 +78,7 @@ def _definition(options: ServerOptions) -> McpServerDefinition:
 
 def _stdio(options: ServerOptions) -> StdioTransport:
     """The definition of a local server; files that its command line names may be read."""
-    program = options.command[0]
-    if os.sep in program:
-        program = os.path.abspath(program)
+    program = _program(options.command[0])
     args, paths = [], [str(path.absolute()) for path in options.read]
     for arg in options.command[1:]:
         is_file = not arg.startswith("-") and os.path.isfile(arg)
@@ -99,6 +98,21 @@ def _stdio(options: ServerOptions) -> StdioTransport:
             "memory_mb": options.memory_mb,
         }
     )
+
+
+def _program(word: str) -> str:
+    """The absolute path of a program, looked up as the caller's shell would.
+
+    Links are kept: the python of a virtual environment is one, and finds its packages by its path.
+    """
+    if os.sep in word:
+        return os.path.abspath(word)
+    found = shutil.which(word)
+    if found is None:
+        raise InvalidArgument(
+            f"there is no program {word!r} on PATH; install it, or give its path, as in ./{word}"
+        )
+    return os.path.abspath(found)
 
 
 def _placement(text: str) -> dict[str, str]:

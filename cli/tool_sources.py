@@ -18,6 +18,7 @@ import typer
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from cli.session import CliSettings, checked, gateway_answers
+from cli.tool_pins import approve_changed, tell_of_change, user_pins
 from services.contracts.apis import ApiRef
 from services.contracts.errors import InvalidArgument, NotFound, ServiceError, Unavailable
 from services.contracts.toolenv import CatalogueChange
@@ -82,7 +83,8 @@ def add(
         requirements=None if requirements is None else _read(requirements, MAX_REQUIREMENTS_BYTES),
         hosts=host or (),
     )
-    _finish([tool], replace=replace, dry_run=dry_run)
+    # The user names a file of his own: that is the approval.
+    _finish([tool], replace=replace, dry_run=dry_run, is_approved=True)
 
 
 @imports.command("openapi")
@@ -185,6 +187,7 @@ def remove_tool(tool: Annotated[str, typer.Argument(help="Category/tool")]) -> N
     if not _forget_server(category, name):
         remove(user_root(), category, name)
     print(f"removed {tool}")
+    user_pins().forget(tool)  # added again, it is seen for the first time
     tell_gateway()
 
 
@@ -270,7 +273,12 @@ async def _tell_gateway() -> None:
 
 
 def _finish(
-    tools: Sequence[ImportedTool], *, replace: bool, dry_run: bool, needs_code: bool = True
+    tools: Sequence[ImportedTool],
+    *,
+    replace: bool,
+    dry_run: bool,
+    needs_code: bool = True,
+    is_approved: bool = False,
 ) -> None:
     for tool in tools:
         for refusal in tool.refusals:
@@ -286,6 +294,8 @@ def _finish(
             owner = f"{tool.category}/{tool.tool}"  # narrowed: another tool may use its name too
             print(f"it needs: toolwright credentials set {credential} --tool {owner}")
     if not dry_run:
+        settle = approve_changed if is_approved else tell_of_change
+        settle([f"{tool.category}/{tool.tool}" for tool in tools], user_root())
         tell_gateway()
 
 

@@ -173,7 +173,7 @@ def _parse(text: str) -> ApiRef:
     try:
         return ApiRef.parse(text)
     except ValueError as exc:
-        example = "Customized/hello_world/get_hello_world"
+        example = "Geography/city_atlas/distance_between_cities"
         raise InvalidArgument(
             f"{text!r} is not of the form category/tool/api, e.g. {example}"
         ) from exc

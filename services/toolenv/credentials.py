@@ -202,8 +202,10 @@ def _fernet(key: str, origin: str) -> Fernet:
         return Fernet(key.strip())
     except ValueError:
         raise FailedPrecondition(
-            f"{origin} is no Fernet key (32 bytes in URL-safe base64); make one with "
-            "`python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key())'`"
+            f"{origin} is no Fernet key (32 bytes in URL-safe base64); restore it, or make one "
+            "with `python -c 'from cryptography.fernet import Fernet; "
+            "print(Fernet.generate_key().decode())'` and set every stored secret again: what the "
+            "old key encrypted cannot be read with a new one"
         ) from None
 
 

@@ -145,6 +145,21 @@ class Pins:
             self._write({**self.read(), tool: pin})
         return pin
 
+    def forget(self, tool: str) -> None:
+        """Drop the pin of a tool that is gone; when it comes again, it is seen for the first time.
+
+        Args:
+            tool: `category/tool`; nothing happens when it has no pin.
+
+        Raises:
+            FailedPrecondition: The pins cannot be read.
+            Unavailable: They cannot be written.
+        """
+        with file_lock(self._folder / _LOCK):
+            pins = self.read()
+            if pins.pop(tool, None) is not None:
+                self._write(pins)
+
     def difference(self, tool: str, catalogue: Catalogue) -> list[str]:
         """What changed between the pinned and the present descriptor, as lines of a unified diff.
 

@@ -62,7 +62,7 @@ _FORBIDDEN_V6 = tuple(
     )
 )
 _ISATAP = (0x00005EFE, 0x02005EFE)  # upper half of an interface id that embeds IPv4 (RFC 5214)
-_FIX = "only public addresses are allowed; an operator may list the host as private on purpose"
+_FIX = "only public addresses are allowed"
 
 
 def forbidden_reason(address: IpAddress) -> str | None:
@@ -79,12 +79,13 @@ def forbidden_reason(address: IpAddress) -> str | None:
     return reason
 
 
-def check_address(address: IpAddress | str, *, host: str = "") -> None:
+def check_address(address: IpAddress | str, *, host: str = "", authority: str = "") -> None:
     """Return if the address is globally routable.
 
     Args:
         address: The address, or its canonical text.
         host: Name under which it was found, for the error.
+        authority: `host:port` by which an operator could allow it, for the error.
 
     Raises:
         EgressRefused: It is not, or the text is no address.
@@ -97,7 +98,13 @@ def check_address(address: IpAddress | str, *, host: str = "") -> None:
     reason = forbidden_reason(address)
     if reason is not None:
         shown = f"{host} ({address})" if host and host != str(address) else str(address)
-        raise EgressRefused(target=shown, rule=reason, fix=_FIX)
+        fix = f"{_FIX}; {private_fix(authority)}" if authority else _FIX
+        raise EgressRefused(target=shown, rule=reason, fix=fix)
+
+
+def private_fix(authority: str) -> str:
+    """What an operator does about a refused `host:port` of their own."""
+    return f"if this host is your own, allow it with TOOLENV_ALLOW_PRIVATE={authority}"
 
 
 def _reason(

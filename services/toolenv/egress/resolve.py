@@ -12,8 +12,9 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 
-from services.toolenv.egress.addresses import check_address
+from services.toolenv.egress.addresses import check_address, private_fix
 from services.toolenv.egress.errors import EgressRefused, NameNotResolved
+from services.toolenv.egress.targets import Target
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Addresses of a host, as text, best first. Raises OSError when there are none."""
@@ -48,18 +49,19 @@ async def resolve(
         EgressRefused: An answer is not a public address, or the name has no dot.
         NameNotResolved: There is no answer in time.
     """
+    authority = Target("", host, port).authority
     addresses = _literal(host)
     if addresses is None:
         if "." not in host and not is_private_allowed:
             raise EgressRefused(
                 target=host,
                 rule="is a name of the local network",
-                fix="use the full name of a public host",
+                fix=f"use the full name of a public host; {private_fix(authority)}",
             )
         addresses = await _look_up(host, port, resolver, timeout_s)
     if not is_private_allowed:
         for address in addresses:
-            check_address(address, host=host)
+            check_address(address, host=host, authority=authority)
     return addresses
 
 

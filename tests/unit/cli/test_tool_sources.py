@@ -16,6 +16,7 @@ from services.toolenv.catalog import load_catalogue
 from services.toolenv.endpoints import HttpEndpoint
 from services.toolenv.importers.imported import ToolRefused
 from services.toolenv.mcp_servers import Definitions, McpServerDefinition, StdioTransport
+from services.toolenv.pins import Pins
 
 FIXTURES = Path(__file__).parents[2] / "data" / "openapi"
 MODULE = "def shout(text: str) -> str:\n    '''Say it louder.'''\n    return text.upper()\n"
@@ -55,6 +56,53 @@ def test_a_module_is_added_and_removed(home: Path) -> None:
     assert "removed Speech/voice" in run("remove", "Speech/voice")
     assert addresses(home) == []
     assert isinstance(refused("remove", "Speech/voice"), NotFound)
+
+
+def pin_all(home: Path) -> Pins:
+    """Pin the tools as a gateway does when it loads them."""
+    pins = Pins(home / "toolenv")
+    pins.admit(load_catalogue([home / "tools"]))
+    return pins
+
+
+def held_back(home: Path) -> list[str]:
+    admitted = Pins(home / "toolenv").admit(load_catalogue([home / "tools"]))
+    return ["/".join(key) for key in admitted.quarantined]
+
+
+def test_adding_a_changed_file_of_ones_own_approves_it(home: Path) -> None:
+    module = home.parent / "voice.py"
+    assert "pinned" not in run("add", str(module))
+    pins = pin_all(home)
+    assert "pinned" not in run("add", str(module), "--replace")
+    module.write_text(MODULE.replace("louder", "softer"))
+    printed = run("add", str(module), "--replace")
+    pin = pins.read()["Customized/voice"]
+    assert f"approved Customized/voice as {pin.sha256[:16]}" in printed
+    assert pin.is_approved
+    assert held_back(home) == []
+
+
+def test_importing_a_changed_document_tells_how_to_approve_it(home: Path, tmp_path: Path) -> None:
+    document = tmp_path / "shop.yaml"
+    content = (FIXTURES / "shop_30.yaml").read_text()
+    document.write_text(content)
+    run("import", "openapi", str(document), "--category", "Shops")
+    pin_all(home)
+    again = ("import", "openapi", str(document), "--category", "Shops", "--replace")
+    server = ("--server-url", "https://elsewhere.example/v1")
+    assert "`toolwright tools approve Shops/pet_shop` offers it" in run(*again, *server)
+    assert held_back(home) == ["Shops/pet_shop"]
+
+
+def test_a_removed_tool_that_is_imported_again_is_seen_for_the_first_time(home: Path) -> None:
+    source = ("import", "openapi", str(FIXTURES / "shop_30.yaml"), "--category", "Shops")
+    run(*source)
+    pins = pin_all(home)
+    run("remove", "Shops/pet_shop")
+    assert pins.read() == {}
+    assert "pinned" not in run(*source, "--server-url", "https://elsewhere.example/v1")
+    assert held_back(home) == []
 
 
 def plant_mcp_document(home: Path) -> None:

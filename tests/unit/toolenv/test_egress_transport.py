@@ -71,7 +71,9 @@ async def test_a_literal_address_is_checked_without_resolving():
 
 
 async def test_a_name_without_a_dot_is_of_the_local_network():
-    with pytest.raises(EgressRefused, match="'metadata' is a name of the local network"):
+    with pytest.raises(
+        EgressRefused, match="'metadata' is a name of the local network.*=metadata:80$"
+    ):
         await resolve("metadata", 80, resolver=_Resolver(["8.8.8.8"]), timeout_s=1)
 
 
@@ -89,9 +91,10 @@ async def test_a_resolver_that_fails_or_hangs_is_a_typed_error():
 
 async def test_a_private_address_is_refused_before_any_byte_is_sent(upstream):
     async with _client() as client:
-        with pytest.raises(EgressRefused, match="is loopback"):
+        with pytest.raises(EgressRefused, match="is loopback") as refused:
             await client.get(f"http://{_HOST}:{upstream.port}/echo")
     assert upstream.connections == 0
+    assert str(refused.value).endswith(f"TOOLENV_ALLOW_PRIVATE={_HOST}:{upstream.port}")
 
 
 class _Dialler(httpcore.AsyncNetworkBackend):

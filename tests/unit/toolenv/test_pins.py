@@ -229,3 +229,17 @@ def test_code_that_may_reach_another_host_is_held_back(pins: Pins, root: Path) -
     ):
         path.write_text(json.dumps(document | {"x-toolwright": {"hosts": hosts}}))
         assert (KEY not in pins.admit(load_catalogue((root,))).quarantined) is is_offered, hosts
+
+
+def test_a_forgotten_tool_is_seen_for_the_first_time_and_others_keep_their_pin(
+    pins: Pins, root: Path
+) -> None:
+    write(root, tool="other")
+    pins.admit(write(root))
+    kept = pins.read()["Weather/other"]
+    pins.forget(TOOL)
+    pins.forget("Weather/unknown")
+    assert pins.read() == {"Weather/other": kept}
+    changed = write(root, "Tell the weather, in other words")
+    assert pins.admit(changed).quarantined == {}
+    assert not pins.read()[TOOL].is_approved

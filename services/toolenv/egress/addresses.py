@@ -98,7 +98,9 @@ def check_address(address: IpAddress | str, *, host: str = "", authority: str = 
     reason = forbidden_reason(address)
     if reason is not None:
         shown = f"{host} ({address})" if host and host != str(address) else str(address)
-        fix = f"{_FIX}; {private_fix(authority)}" if authority else _FIX
+        # A cloud's metadata service is link-local: nobody should be told how to open the way to it.
+        is_offered = authority and not address.is_link_local
+        fix = f"{_FIX}; {private_fix(authority)}" if is_offered else _FIX
         raise EgressRefused(target=shown, rule=reason, fix=fix)
 
 

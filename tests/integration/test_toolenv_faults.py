@@ -181,7 +181,10 @@ def _web_api(url: str) -> dict[str, Any]:
 
 
 def strays() -> list[int]:
-    """Process ids of all descendants, youngest last."""
+    """Process ids of all living descendants, youngest last.
+
+    Dead ones that nobody has waited for yet, of other tests too, stay in the kernel's lists.
+    """
     found, waiting = [], deque([os.getpid()])
     while waiting:
         pid = waiting.popleft()
@@ -191,7 +194,18 @@ def strays() -> list[int]:
             continue
         found += [int(child) for child in children]
         waiting += [int(child) for child in children]
-    return found
+    return [pid for pid in found if not is_dead(pid)]
+
+
+def is_dead(pid: int) -> bool:
+    """Whether a process has ended, be it waited for or not."""
+    try:
+        state = (
+            Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0]
+        )
+    except OSError:
+        return True
+    return state in ("Z", "X")
 
 
 async def all_outcomes(env: ToolEnvService, calls: Sequence[ToolCall]) -> list[Outcome]:

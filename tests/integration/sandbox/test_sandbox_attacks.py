@@ -97,3 +97,4 @@ async def test_the_attacks_left_no_process_of_the_sandbox_user(aftermath: Afterm
         return [pid for pid in processes_of_uid(uid) - known if command_name(pid) != "bwrap"]
 
     await wait_until(lambda: not strangers(), 5.0)
+    assert strangers() == []

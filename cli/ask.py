@@ -39,7 +39,7 @@ def ask(
     if api:
         body["apis"] = [_parse_ref(ref).model_dump() for ref in api]
     ended = asyncio.run(_ask(body, as_json=as_json))
-    raise typer.Exit(0 if ended.kind == "finished" else 1)
+    raise typer.Exit(0 if ended.kind == "answered" else 1)
 
 
 def _parse_ref(text: str) -> ApiRef:

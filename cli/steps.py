@@ -81,7 +81,7 @@ class StepPrinter:
             f"{event.llm_calls} model calls, {event.tool_calls} tool calls, "
             f"{event.usage.total_tokens} tokens, {event.seconds:.1f} s"
         )
-        if event.kind == "finished":
+        if event.kind == "answered":
             self._console.print(f"\n[bold green]Answer:[/] {escape(event.answer or '')}")
         else:
             why = event.problem.detail if event.problem else event.reason

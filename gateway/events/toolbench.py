@@ -151,7 +151,7 @@ class ToolBenchTranslator:
         return lines
 
     def _ended(self, event: RunEnded) -> Line:
-        if event.kind != "finished":
+        if event.kind != "answered":
             return request_error(_why(event))
         output = {"return_type": "give_answer", "final_answer": event.answer or ""}
         return {

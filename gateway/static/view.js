@@ -321,7 +321,7 @@ export class RunView {
   ended(event) {
     const { kind, problem } = event;
     this.settle();
-    if (kind === "finished") this.answered(event);
+    if (kind === "answered") this.answered(event);
     else if (kind === "failed") this.failed({ ...problem, message: problem?.detail ?? event.reason });
     else this.unanswered(event);
     $("outcome").lastElementChild?.append(this.totalsView(event));

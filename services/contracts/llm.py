@@ -90,6 +90,23 @@ class CompletionDelta(ForeignModel):
     completion: Completion | None = None
 
 
+class ModelInfo(ForeignModel):
+    """Which model answers, and what it can do."""
+
+    model: str = "unknown"
+    engine: str = "unknown"
+    """`transformers` or `openai`."""
+    dialect: str = "openai"
+    """How conversations become text: `openai` when the backend does it itself."""
+    constrain: str = "none"
+    """Part of a reply that decoding forces to be valid: `none`, `names` or `values`."""
+    context_tokens: int | None = None
+    """Prompt and reply together; `None` when the backend does not say."""
+    follows_instructions: bool = True
+    """It answers free questions (rank, plan, reflect), not only the next call. A search that needs
+    such answers refuses a model that cannot give them."""
+
+
 class ChatModel(Protocol):
     """Samples replies for conversations. Safe to call concurrently."""
 

@@ -1,56 +1,109 @@
 """Names of search methods: ToolBench's at the edge, with readable aliases."""
 
 import re
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from services.contracts.errors import InvalidArgument
 
-ALIASES: Final = {"react": "CoT@1", "cot": "CoT@1", "dfsdt": "DFS_woFilter_w2"}
 DEFAULT_METHOD: Final = "DFS_woFilter_w2"
-OFFERED_METHODS: Final = (DEFAULT_METHOD, "CoT@1")
-"""What a user may pick from; `CoT@n` and `DFS_woFilter_wN` take other numbers too."""
 MAX_CHAINS: Final = 100
 MAX_BEAM_WIDTH: Final = 16
 
-_CHAINS: Final = re.compile(r"CoT@(\d{1,9})", re.ASCII)
-_TREE: Final = re.compile(r"DFS_woFilter_w(\d{1,9})", re.ASCII)
-_FILTERED: Final = re.compile(r"DFS.*_w\d+", re.ASCII)
-_EXPECTED: Final = "use CoT@n, DFS_woFilter_wN, or one of " + ", ".join(ALIASES)
+
+class Family(NamedTuple):
+    """Methods that differ in one number, or a single one."""
+
+    kind: str
+    prefix: str
+    """The name up to the number; the whole name when there is none."""
+    number: str = ""
+    """What the number counts; empty when the name has none."""
+    limit: int = 0
+    """Largest number."""
+
+
+FAMILIES: Final = (
+    Family("react", "CoT@", "chains", MAX_CHAINS),
+    Family("dfsdt", "DFS_woFilter_w", "beam width", MAX_BEAM_WIDTH),
+    Family("dfs_ranked", "DFS_w", "beam width", MAX_BEAM_WIDTH),
+    Family("bfs", "BFS_w", "beam width", MAX_BEAM_WIDTH),
+    Family("best_first", "BestFirst_w", "branching", MAX_BEAM_WIDTH),
+    Family("uct_vote", "UCT_vote"),
+    Family("lats", "LATS_w", "branching", MAX_BEAM_WIDTH),
+    Family("reflexion", "Reflexion@", "trials", MAX_CHAINS),
+    Family("rewoo", "ReWOO"),
+    Family("llm_compiler", "LLMCompiler"),
+    Family("babyagi", "BabyAGI"),
+    Family("creator", "CREATOR"),
+    Family("agentverse", "AgentVerse"),
+)
+ALIASES: Final = {
+    "react": "CoT@1",
+    "cot": "CoT@1",
+    "dfsdt": "DFS_woFilter_w2",
+    "dfs": "DFS_w2",
+    "bfs": "BFS_w2",
+    "beam": "BFS_w2",
+    "best-first": "BestFirst_w3",
+    "toolchain": "BestFirst_w3",
+    "uct": "UCT_vote",
+    "mcts": "LATS_w3",
+    "lats": "LATS_w3",
+    "reflexion": "Reflexion@3",
+    "rewoo": "ReWOO",
+    "llmcompiler": "LLMCompiler",
+    "babyagi": "BabyAGI",
+    "creator": "CREATOR",
+    "agentverse": "AgentVerse",
+}
+OFFERED_METHODS: Final = (DEFAULT_METHOD, "CoT@1")
+"""What a user may pick from; `CoT@n` and `DFS_woFilter_wN` take other numbers too."""
+
+_NUMBER: Final = re.compile(r"\d{1,9}", re.ASCII)
+_ADDED: Final = re.compile(r"[a-z][a-z0-9_]{0,30}\.[A-Za-z0-9_@-]{1,32}", re.ASCII)
+_EXPECTED: Final = "use " + ", ".join(
+    f"{family.prefix}N" if family.number else family.prefix for family in FAMILIES
+)
 
 
 class Method(NamedTuple):
     """A parsed method name."""
 
     name: str
-    """ToolBench's spelling; it is part of file names."""
-    kind: Literal["react", "dfsdt"]
+    """ToolBench's spelling where it has one; it is part of file names."""
+    kind: str
+    """The family, or the whole name of an added method."""
     n: int
-    """Independent chains of ReAct, 1 to 100; beam width of DFSDT, 1 to 16."""
+    """The family's number; 1 when it has none."""
 
 
 def parse_method(name: str) -> Method:
     """Read a method name or alias.
+
+    A name with a dot, `lab.method`, is one that an operator added to the planner; whether it exists
+    only the planner knows.
 
     Raises:
         InvalidArgument: No such method, or its number is out of range.
     """
     shown = name[:80]
     full = ALIASES.get(name.lower(), name)
-    if chains := _CHAINS.fullmatch(full):
-        n = _number(shown, chains[1], "chains", MAX_CHAINS)
-        return Method(f"CoT@{n}", "react", n)
-    if tree := _TREE.fullmatch(full):
-        n = _number(shown, tree[1], "beam width", MAX_BEAM_WIDTH)
-        return Method(f"DFS_woFilter_w{n}", "dfsdt", n)
-    if _FILTERED.fullmatch(full):
+    for family in FAMILIES:
+        if not family.number and full == family.prefix:
+            return Method(full, family.kind, 1)
+        digits = full.removeprefix(family.prefix)
+        if family.number and digits != full and _NUMBER.fullmatch(digits):
+            n = _number(shown, int(digits), family)
+            return Method(f"{family.prefix}{n}", family.kind, n)
+    if _ADDED.fullmatch(full):
+        return Method(full, full, 1)
+    aliases = ", ".join(ALIASES)
+    raise InvalidArgument(f"unknown method {shown!r}; {_EXPECTED}, or one of {aliases}")
+
+
+def _number(name: str, number: int, family: Family) -> int:
+    if not 1 <= number <= family.limit:
         raise InvalidArgument(
-            f"method {shown!r} ranks siblings with the model, which is not available; {_EXPECTED}"
+            f"method {name!r}: {family.number} {number} is not within 1..{family.limit}"
         )
-    raise InvalidArgument(f"unknown method {shown!r}; {_EXPECTED}")
-
-
-def _number(name: str, digits: str, what: str, limit: int) -> int:
-    number = int(digits)
-    if not 1 <= number <= limit:
-        raise InvalidArgument(f"method {name!r}: {what} {number} is not within 1..{limit}")
     return number

@@ -128,7 +128,7 @@ class TrajectoryWriter:
         )
         ended = await _run_to_end(self._planner, request)
         turns = self._oracle.take_turns(instruction)
-        return conversations(instruction, turns) if ended.kind == "finished" else []
+        return conversations(instruction, turns) if ended.kind == "answered" else []
 
 
 async def _run_to_end(planner: Planner, request: SolveRequest) -> RunEnded:

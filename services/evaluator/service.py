@@ -117,7 +117,7 @@ def _judged(sample: Sample, run: _Run) -> SampleResult:
         _raise_if_passing(ended)
         outcome, reason = "infrastructure_error", _cause(ended)
     else:
-        verdict = judge(ended.answer if ended.kind == "finished" else None, sample.expected)
+        verdict = judge(ended.answer if ended.kind == "answered" else None, sample.expected)
         outcome, reason = ("passed" if verdict.passed else "failed"), verdict.reason
     return SampleResult(
         sample_id=sample.sample_id,

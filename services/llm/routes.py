@@ -8,10 +8,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
-from services.contracts.llm import ChatRequest, Completion, CompletionDelta
+from services.contracts.llm import ChatRequest, Completion, CompletionDelta, ModelInfo
 from services.kit.app import parse_body
 from services.kit.streaming import ndjson
-from services.llm.engines.base import ModelInfo
 from services.llm.service import LlmService
 
 router = APIRouter(prefix="/v1", tags=["llm"])

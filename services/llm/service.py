@@ -5,9 +5,9 @@ from contextlib import aclosing
 
 from services.contracts.context import remaining_s
 from services.contracts.errors import PayloadTooLarge
-from services.contracts.llm import ChatRequest, Completion, CompletionDelta
+from services.contracts.llm import ChatRequest, Completion, CompletionDelta, ModelInfo
 from services.llm.admission import Admission
-from services.llm.engines.base import Engine, ModelInfo
+from services.llm.engines.base import Engine
 
 _MAX_REQUEST_CHARS = 1 << 20  # of all messages: what the HTTP body's limit allows, in process too
 

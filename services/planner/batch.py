@@ -24,7 +24,7 @@ from services.contracts.planner import Limits, Planner, RunEnded, SolveRequest
 from services.contracts.toolbench.answer_file import is_answer_file
 from services.contracts.toolbench.queries import Query
 
-Outcome = Literal["finished", "gave_up", "exhausted", "cancelled", "failed", "skipped"]
+Outcome = Literal["answered", "gave_up", "exhausted", "cancelled", "failed", "skipped"]
 BENCHMARK_LIMITS: Final = Limits(max_depth=50, max_llm_calls=200, max_observation_chars=1024)
 """StableToolBench's, which published numbers were made with."""
 

@@ -4,21 +4,30 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from services.contracts.context import deadline_in, remaining_s
 from services.contracts.errors import DeadlineExceeded
 from services.contracts.llm import Usage
-from services.contracts.planner import Limits
+from services.contracts.planner import LimitName, Limits
 
 _ALMOST_S = 0.05  # a service that stops at our own deadline answers a little before it
 
 
-class BudgetSpent(Exception):
-    """A budget ended the run in the middle of a step; `reason` names it with its limit."""
+class Spent(NamedTuple):
+    """The budget that ended a run."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    limit: LimitName
+    reason: str
+    """For people: the limit with its value, and what reached it."""
+
+
+class BudgetSpent(Exception):
+    """A budget ended the run."""
+
+    def __init__(self, spent: Spent) -> None:
+        super().__init__(spent.reason)
+        self.spent = spent
 
 
 class Budget:
@@ -61,20 +70,32 @@ class Budget:
         self.llm_calls += 1
         self.usage = self.usage + usage
 
-    def refusal(self) -> str | None:
+    def check(self) -> None:
+        """Let one more model call begin.
+
+        Raises:
+            BudgetSpent: A budget allows none.
+        """
+        refusal = self.refusal()
+        if refusal is not None:
+            raise BudgetSpent(refusal)
+
+    def refusal(self) -> Spent | None:
         """Why no further model call may be made; `None` when one may."""
         if self.calls_are_spent:
             return self.call_limit()
         limits = self.limits
         if limits.max_tokens is not None and self.usage.total_tokens >= limits.max_tokens:
-            return f"max_tokens={limits.max_tokens} was reached: {self.usage.total_tokens} tokens"
+            reason = f"max_tokens={limits.max_tokens} was reached: {self.usage.total_tokens} tokens"
+            return Spent("max_tokens", reason)
         if self._left_s() <= 0:
             return self._deadline_reason()
         return None
 
-    def call_limit(self) -> str:
-        """The reason of a run that used up its model calls."""
-        return f"max_llm_calls={self.limits.max_llm_calls} was reached"
+    def call_limit(self) -> Spent:
+        """Of a run that used up its model calls."""
+        reason = f"max_llm_calls={self.limits.max_llm_calls} was reached"
+        return Spent("max_llm_calls", reason)
 
     @asynccontextmanager
     async def wait(self) -> AsyncIterator[None]:
@@ -103,7 +124,9 @@ class Budget:
         except DeadlineExceeded:
             return 0.0
 
-    def _deadline_reason(self) -> str:
+    def _deadline_reason(self) -> Spent:
         if self.seconds + _ALMOST_S < self._deadline_s:
-            return f"the caller's deadline was reached after {self.seconds:.1f} s"
-        return f"deadline_s={self._deadline_s:g} was reached"
+            reason = f"the caller's deadline was reached after {self.seconds:.1f} s"
+        else:
+            reason = f"deadline_s={self._deadline_s:g} was reached"
+        return Spent("deadline_s", reason)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from services.contracts.errors import ServiceError
 from services.contracts.planner import RunEnded
-from services.planner.budget import Budget
+from services.planner.budget import Budget, Spent
 from services.planner.record import chosen_leaf
 from services.planner.search.base import Found
 
@@ -20,7 +20,7 @@ def ended(found: Found, budget: Budget) -> RunEnded:
     """Every service did its work; what was found decides."""
     leaf = chosen_leaf(found)
     if found.answers and leaf is not None:
-        return _ended("finished", budget).model_copy(
+        return _ended("answered", budget).model_copy(
             update={
                 "answer": found.answer,
                 "final_arguments": leaf.description,
@@ -28,16 +28,22 @@ def ended(found: Found, budget: Budget) -> RunEnded:
             }
         )
     if found.stopped is not None:
-        return _ended("exhausted", budget, reason=found.stopped)
+        return _exhausted(found.stopped, budget)
     if leaf is not None:
         return _ended("gave_up", budget, reason="the model gave up and nothing else was left")
     limit = budget.limits.max_depth
     reason = f"every path ended without an answer; max_depth={limit}"
-    return _ended("exhausted", budget, reason=reason)
+    return _exhausted(Spent("max_depth", reason), budget)
+
+
+def _exhausted(spent: Spent, budget: Budget) -> RunEnded:
+    return _ended("exhausted", budget, reason=spent.reason).model_copy(
+        update={"limit": spent.limit}
+    )
 
 
 def _ended(
-    kind: Literal["finished", "gave_up", "exhausted", "failed"],
+    kind: Literal["answered", "gave_up", "exhausted", "failed"],
     budget: Budget,
     *,
     reason: str | None = None,

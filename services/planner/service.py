@@ -4,6 +4,7 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
 import structlog
@@ -22,6 +23,7 @@ from services.contracts.planner import PlanEvent, Retrieved, RunEnded, SolveRequ
 from services.contracts.retriever import RetrievedApi, Retriever, RetrieveRequest
 from services.contracts.toolenv import ToolEnv
 from services.kit.boundary import attribute_to
+from services.kit.channel import reported
 from services.planner.action_space import ActionSpace, build_action_space
 from services.planner.actions import ActionRunner
 from services.planner.budget import Budget, BudgetSpent
@@ -31,11 +33,12 @@ from services.planner.prompts.base import PromptProfile
 from services.planner.prompts.compact import CompactPrompts
 from services.planner.prompts.toolbench import ToolBenchPrompts
 from services.planner.record import build_record
-from services.planner.search.base import Found, Search, SearchMethod
-from services.planner.search.methods import search_method
+from services.planner.search.base import Emit, Found, Search, SearchMethod
+from services.planner.search.methods import builders, search_method
 from services.planner.tree import History, extend
 
 log = structlog.get_logger()
+_MAX_UNREAD_EVENTS = 16  # a reader that falls behind holds the search back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +92,11 @@ class PlannerService:
         self._retriever = retriever
         self._options = options or PlannerOptions()
         self._running = 0
+        self._methods = builders()
 
     async def solve(self, request: SolveRequest) -> AsyncGenerator[PlanEvent, None]:
         """See `Planner.solve`."""
-        method = search_method(request.method)
+        method = search_method(request.method, self._methods)
         if self._running >= self._options.max_runs:
             raise ResourceExhausted(
                 f"{self._running} runs are in progress, the limit is {self._options.max_runs}; "
@@ -107,48 +111,49 @@ class PlannerService:
                 run_id=request.run_id or RunId(uuid.uuid4().hex),
             )
             sequence = 0
-            async with aclosing(self._guarded(run)) as events:
+            events = reported(partial(self._guarded, run), bound=_MAX_UNREAD_EVENTS)
+            async with aclosing(events):
                 async for event in events:
                     yield event.model_copy(update={"sequence": sequence})
                     sequence += 1
         finally:
             self._running -= 1
 
-    async def _guarded(self, run: _Run) -> AsyncGenerator[PlanEvent, None]:
-        """The run's events; a failing service ends it as an event instead of an exception."""
+    async def _guarded(self, run: _Run, emit: Emit) -> None:
+        """The run; a failing service ends it as an event instead of an exception."""
         try:
-            async with attribute_to(Internal, "solve"), aclosing(self._events(run)) as events:
-                async for event in events:
-                    yield event
+            async with attribute_to(Internal, "solve"):
+                await self._run(run, emit)
         except InvalidArgument as exc:
             if run.space is None:
                 raise
-            yield _failed(run, exc)
+            await emit(_failed(run, exc))
         except ServiceError as exc:
-            yield _failed(run, exc)
+            await emit(_failed(run, exc))
 
-    async def _events(self, run: _Run) -> AsyncGenerator[PlanEvent, None]:
+    async def _run(self, run: _Run, emit: Emit) -> None:
         began = monotonic()
         try:
             await self._find_apis(run)
         except BudgetSpent as exc:
-            yield ended(Found(stopped=exc.reason), run.budget)
+            await emit(ended(Found(stopped=exc.spent), run.budget))
             return
         run.space = build_action_space(run.documents, compat=run.request.compat)
-        yield Retrieved(
-            functions=run.space.schemas,
-            function_apis=run.space.apis,
-            retrieved=run.retrieved,
-            latency_s=monotonic() - began,
+        await emit(
+            Retrieved(
+                run_id=run.run_id,
+                functions=run.space.schemas,
+                function_apis=run.space.apis,
+                retrieved=run.retrieved,
+                latency_s=monotonic() - began,
+            )
         )
-        search = self._search(run, run.space)
+        search = self._search(run, run.space, emit)
         try:
-            async with aclosing(run.method.run(search)) as events:
-                async for event in events:
-                    yield event
+            await run.method.run(search)
         except BudgetSpent as exc:
-            search.found.stopped = exc.reason
-        yield _with_record(ended(search.found, run.budget), run, run.space, search.found)
+            search.found.stopped = exc.spent
+        await emit(_with_record(ended(search.found, run.budget), run, run.space, search.found))
 
     async def _find_apis(self, run: _Run) -> None:
         """Documents of the closed or retrieved action space, in the order shown."""
@@ -173,7 +178,7 @@ class PlannerService:
             result = await self._retriever.retrieve(query)
         return result.apis
 
-    def _search(self, run: _Run, space: ActionSpace) -> Search:
+    def _search(self, run: _Run, space: ActionSpace, emit: Emit) -> Search:
         request, options = run.request, self._options
         compat = request.compat
         prompts: PromptProfile = (
@@ -201,6 +206,9 @@ class PlannerService:
             prompts=prompts,
             compat=compat,
             opening=_opening(prompts, space, request.instruction),
+            emit=emit,
+            instruction=request.instruction,
+            mode=request.mode,
         )
 
 

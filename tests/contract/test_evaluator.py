@@ -68,7 +68,7 @@ async def test_a_sample_is_solved_judged_and_kept(open_evaluator: Opener, tmp_pa
     planner = EchoPlanner()
     async with open_evaluator(service(tmp_path, planner)) as evaluator:
         found = await evaluator.run_sample(sample())
-    assert (found.outcome, found.run, found.answer) == ("passed", "finished", "say hello")
+    assert (found.outcome, found.run, found.answer) == ("passed", "answered", "say hello")
     assert ResultStore(tmp_path).read("c", found.sample_id) == found
 
 

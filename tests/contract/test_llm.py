@@ -26,10 +26,10 @@ from services.contracts.llm import (
     FunctionSchema,
     Message,
     MessageToolCall,
+    ModelInfo,
     Usage,
 )
 from services.kit.app import create_app
-from services.llm.engines.base import ModelInfo
 from services.llm.routes import router
 from services.llm.service import LlmService
 from tests.fakes.loopback import serve

@@ -10,7 +10,7 @@ def result(query_id: int = 1, outcome: str = "passed", **changes: object) -> Sam
         "method": "CoT@1",
         "query_id": query_id,
         "outcome": outcome,
-        "run": "finished",
+        "run": "answered",
     }
     return SampleResult.model_validate(values | changes)
 

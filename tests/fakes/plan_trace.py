@@ -168,7 +168,7 @@ class Trace:
         at = {"node_id": node, "expansion": expansion, "depth": depth}
         self._add(ExpansionFinished(**at, call_id=self._call_of.get(expansion)))
 
-    def end(self, kind: str = "finished", **fields: object) -> list[PlanEvent]:
+    def end(self, kind: str = "answered", **fields: object) -> list[PlanEvent]:
         self._add(
             RunEnded(
                 kind=kind,

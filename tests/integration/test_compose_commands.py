@@ -18,12 +18,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from infra.docker import health
 from infra.docker.build_index import build_index
 from services.contracts.errors import Unavailable
-from services.contracts.llm import ChatRequest, Completion, CompletionDelta, Message
+from services.contracts.llm import (
+    ChatRequest,
+    Completion,
+    CompletionDelta,
+    Message,
+    ModelInfo,
+)
 from services.evaluator.app import build_app as build_evaluator
 from services.evaluator.settings import EvaluatorSettings
 from services.kit.settings import SharedSettings
 from services.llm.app import build_app as build_llm
-from services.llm.engines.base import ModelInfo
 from services.llm.service import LlmService
 from services.llm.settings import LlmSettings
 from services.planner.app import build_app as build_planner

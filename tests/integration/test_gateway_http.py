@@ -208,7 +208,7 @@ async def test_our_own_protocol_carries_the_planners_events(http):
     answer = await http.post("/v1/runs", json=body("ping"))
     events = lines_of(answer.text.strip())
     assert [event["sequence"] for event in events] == list(range(len(events)))
-    assert (events[0]["kind"], events[-1]["kind"]) == ("retrieved", "finished")
+    assert (events[0]["kind"], events[-1]["kind"]) == ("retrieved", "answered")
     assert events[-1]["answer"] == "ping"
 
 

@@ -2,22 +2,7 @@
 
 from typing import Protocol
 
-from services.contracts.base import ForeignModel
-from services.contracts.llm import ChatModel
-
-
-class ModelInfo(ForeignModel):
-    """Which model answers, for people and for run records; answer of `GET /v1/model`."""
-
-    model: str
-    engine: str
-    """`transformers` or `openai`."""
-    dialect: str
-    """How conversations become text: `openai` when the backend does it itself."""
-    constrain: str = "none"
-    """Part of a reply that decoding forces to be valid: `none`, `names` or `values`."""
-    context_tokens: int | None = None
-    """Prompt and reply together; `None` when the backend does not say."""
+from services.contracts.llm import ChatModel, ModelInfo
 
 
 class Engine(ChatModel, Protocol):

@@ -19,7 +19,7 @@ from services.contracts.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from services.contracts.llm import ChatRequest, Completion, CompletionDelta
+from services.contracts.llm import ChatRequest, Completion, CompletionDelta, ModelInfo
 from services.llm.dialects.base import ReplyParser, TextDialect
 from services.llm.dialects.openai import (
     ChatAssembler,
@@ -29,7 +29,6 @@ from services.llm.dialects.openai import (
     finish_reason_of,
     sampling_json,
 )
-from services.llm.engines.base import ModelInfo
 from services.llm.engines.openai_errors import error_of, retry_after_s
 from services.llm.engines.sse import sse_data, text_lines
 

@@ -28,11 +28,10 @@ from services.contracts.errors import (
     InvalidArgument,
     ServiceError,
 )
-from services.contracts.llm import ChatRequest, Completion, CompletionDelta
+from services.contracts.llm import ChatRequest, Completion, CompletionDelta, ModelInfo
 from services.llm.dialects.base import next_call_id
 from services.llm.dialects.openai import message_json, tool_json
 from services.llm.dialects.react_text import ReactTextParser
-from services.llm.engines.base import ModelInfo
 from services.llm.engines.constraint import Constrain, Cursor, ReplyGrammar
 from services.llm.engines.generation import Generation
 from services.llm.engines.scheduler import Scheduler

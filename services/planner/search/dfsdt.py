@@ -5,12 +5,9 @@ flow exactly as in the reference (interop 5.4), written with an explicit stack, 
 a tree is bounded by the limits and not by the interpreter.
 """
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from services.contracts.planner import PlanEvent
 from services.contracts.toolenv import CallStatus
 from services.planner.search.base import Search
 from services.planner.search.expansion import Expansion
@@ -45,7 +42,7 @@ class Dfsdt:
         """See `SearchMethod.name`."""
         return f"DFS_woFilter_w{self.beam_width}"
 
-    async def run(self, search: Search) -> AsyncGenerator[PlanEvent, None]:
+    async def run(self, search: Search) -> None:
         """See `SearchMethod.run`."""
         order = 0
         frames = [_Frame(search.plant())]
@@ -54,7 +51,7 @@ class Dfsdt:
             frame = frames[-1]
             if back is not None:
                 if frame.expansion is not None:
-                    yield frame.expansion.finished()
+                    await frame.expansion.close()
                 back = _unwound(back, search, is_root=len(frames) == 1)
                 if back is not None:
                     frames.pop()
@@ -63,31 +60,20 @@ class Dfsdt:
                 frames.pop()
                 back = _BACK_ONE
                 continue
-            async with aclosing(self._attempt(frame, search)) as events:
-                async for event in events:
-                    yield event
-            if search.found.stopped is not None:
-                return
-            assert frame.expansion is not None  # an attempt that was not stopped has made one
+            leaf = await self._attempt(frame, search)
             order += 1
-            leaf = frame.expansion.leaf
             leaf.entered = order
             back = _leave(leaf, search)
             if back is None:
                 frames.append(_Frame(leaf))
 
-    async def _attempt(self, frame: _Frame, search: Search) -> AsyncGenerator[PlanEvent, None]:
-        search.found.stopped = search.budget.refusal()
-        if search.found.stopped is not None:
-            return
-        frame.attempts += 1
+    async def _attempt(self, frame: _Frame, search: Search) -> Node:
         rename_all = not search.compat.dfs_renames_first_call_only
-        frame.expansion = Expansion(search, frame.node, vary=True, rename_all=rename_all)
-        async with aclosing(frame.expansion.events()) as events:
-            async for event in events:
-                yield event
-        if frame.expansion.is_discarded:
-            search.found.stopped = search.budget.call_limit()
+        expansion = Expansion(search, frame.node, vary=True, rename_all=rename_all)
+        leaf = await expansion.run()
+        frame.expansion = expansion
+        frame.attempts += 1
+        return leaf
 
 
 def _leave(leaf: Node, search: Search) -> int | None:
@@ -113,3 +99,6 @@ def _unwound(back: int, search: Search, *, is_root: bool) -> int | None:
     if is_root and not search.compat.first_step_give_up_ends_search:
         return None
     return back - 1 if back > _BACK_ONE else None
+
+
+METHODS = {"dfsdt": lambda n: Dfsdt(beam_width=n)}

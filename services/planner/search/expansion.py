@@ -5,24 +5,22 @@ with several calls of one reply chained on one branch as in StableToolBench.
 Deviations: calls after Finish are not run; a reply without text or call becomes an empty thought.
 """
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from time import monotonic
 from typing import NamedTuple
 
-from services.contracts.llm import Completion, Message, MessageToolCall
+from services.contracts.llm import Completion, Message, MessageToolCall, Usage
 from services.contracts.planner import (
     ExpansionFinished,
     ExpansionStarted,
     ModelDelta,
     ModelReplied,
-    PlanEvent,
     ToolFinished,
     ToolStarted,
 )
 from services.contracts.toolbench.codes import code_of
 from services.contracts.toolenv import CallStatus
 from services.planner.actions import Outcome
+from services.planner.budget import BudgetSpent
 from services.planner.policy import ContextOverflow
 from services.planner.prompts.base import Candidate
 from services.planner.search.base import Search
@@ -55,58 +53,44 @@ class Expansion:
         """
         self._search = search
         self._node = node
-        self._step = _Step(node.node_id, search.next_expansion(), node.depth)
+        self._step = _Step(node.node_id, 0, node.depth)
         self._vary = vary
         self._rename_all = rename_all
         self._last_call: int | None = None
-        self.leaf = node
-        """Where the branch ends; the node itself until the reply was used."""
-        self.is_discarded = False
-        """The reply reached the call limit and was thrown away."""
 
-    async def events(self) -> AsyncGenerator[PlanEvent, None]:
-        """Run the expansion.
+    async def run(self) -> Node:
+        """Ask the model and carry out what it asks for.
+
+        Returns:
+            Where the branch ends: the last node of the reply.
 
         Raises:
             ServiceError: The model or the tool environment cannot work.
-            BudgetSpent: The run's deadline came first.
+            BudgetSpent: A budget ended the run.
         """
-        yield self._started()
+        search = self._search
+        search.budget.check()
+        await self._start()
         asked = monotonic()
-        completion: Completion | None = None
         try:
-            async with aclosing(self._search.policy.ask(self._node.history.shown())) as deltas:
-                async for delta in deltas:
-                    if delta.text:
-                        yield ModelDelta(**self._step._asdict(), text=delta.text)
-                    completion = delta.completion or completion
+            completion = await search.policy.ask(self._node.history.shown(), on_text=self._tell)
         except ContextOverflow as exc:
-            completion = Completion(message=Message(role="assistant", content=str(exc)))
-            self._prune_overflow(str(exc))
-        assert completion is not None  # `Policy.ask` raises rather than end without it
-        budget = self._search.budget
-        budget.count_reply(completion.usage)
-        yield ModelReplied(
-            **self._step._asdict(),
-            message=completion.message,
-            usage=completion.usage,
-            latency_s=monotonic() - asked,
-        )
-        if self.leaf.is_pruned:
-            return
-        if self._search.compat.discard_reply_at_call_limit and budget.calls_are_spent:
-            self.is_discarded = True
-            return
-        async with aclosing(self._grow(completion.message)) as events:
-            async for event in events:
-                yield event
+            search.budget.count_reply(Usage())
+            message = Message(role="assistant", content=str(exc))
+            await self._replied(Completion(message=message), monotonic() - asked)
+            return self._overflowed(str(exc))
+        await self._replied(completion, monotonic() - asked)
+        if search.compat.discard_reply_at_call_limit and search.budget.calls_are_spent:
+            raise BudgetSpent(search.budget.call_limit())
+        return await self._grow(completion.message)
 
-    def finished(self) -> ExpansionFinished:
-        """The event that closes the expansion, once its whole subtree was searched."""
-        return ExpansionFinished(**self._step._asdict(), call_id=self._last_call)
+    async def close(self) -> None:
+        """Tell that the expansion's whole subtree was searched."""
+        await self._search.emit(ExpansionFinished(**self._step._asdict(), call_id=self._last_call))
 
-    def _started(self) -> ExpansionStarted:
+    async def _start(self) -> None:
         node = self._node
+        self._step = self._step._replace(expansion=self._search.next_expansion())
         candidates = _candidates(node) if self._vary else []
         if candidates:
             text = self._search.prompts.diversity(candidates, observation=node.observation)
@@ -114,19 +98,34 @@ class Expansion:
         base = next((a for a in node.ancestors() if a.announced is not None), None)
         known = base.announced if base is not None else None
         node.announced = node.history
-        return ExpansionStarted(
-            **self._step._asdict(),
-            base_node_id=base.node_id if base is not None else None,
-            messages=node.history.entries(since=known),
+        await self._search.emit(
+            ExpansionStarted(
+                **self._step._asdict(),
+                base_node_id=base.node_id if base is not None else None,
+                messages=node.history.entries(since=known),
+            )
         )
 
-    def _prune_overflow(self, detail: str) -> None:
+    async def _tell(self, text: str) -> None:
+        await self._search.emit(ModelDelta(**self._step._asdict(), text=text))
+
+    async def _replied(self, completion: Completion, latency_s: float) -> None:
+        await self._search.emit(
+            ModelReplied(
+                **self._step._asdict(),
+                message=completion.message,
+                usage=completion.usage,
+                latency_s=latency_s,
+            )
+        )
+
+    def _overflowed(self, detail: str) -> Node:
         leaf = self._search.nodes.child(self._node, NodeType.THOUGHT, detail)
         leaf.status = CallStatus.MODEL_ERROR
         leaf.is_pruned = True
-        self.leaf = leaf
+        return leaf
 
-    async def _grow(self, reply: Message) -> AsyncGenerator[PlanEvent, None]:
+    async def _grow(self, reply: Message) -> Node:
         """Build the branch of one reply below the node."""
         nodes = self._search.nodes
         calls = reply.tool_calls[:_MAX_CALLS_PER_REPLY]
@@ -140,10 +139,7 @@ class Expansion:
         for index, call in enumerate(calls):
             action = nodes.child(leaf, NodeType.ACTION, call.name)
             leaf = nodes.child(action, NodeType.ACTION_INPUT, call.arguments)
-            started = self._tool_started(call)
-            yield started
-            outcome = await self._search.actions.run(call.name, call.arguments)
-            yield self._tool_finished(started.call_id, outcome)
+            outcome = await self._call(call)
             self._settle(leaf, outcome)
             if outcome.status is CallStatus.UNKNOWN_FUNCTION and (index == 0 or self._rename_all):
                 message = _renamed(message, index)
@@ -153,7 +149,23 @@ class Expansion:
                 break  # calls after Finish have nothing left to serve
         if not calls:
             leaf.history = extend(past, message)
-        self.leaf = leaf
+        return leaf
+
+    async def _call(self, call: MessageToolCall) -> Outcome:
+        search = self._search
+        self._last_call = call_id = search.next_call()
+        await search.emit(
+            ToolStarted(
+                **self._step._asdict(),
+                call_id=call_id,
+                function=call.name,
+                arguments=call.arguments,
+                api=search.actions.api_of(call.name),
+            )
+        )
+        outcome = await search.actions.run(call.name, call.arguments)
+        await search.emit(self._tool_finished(call_id, outcome))
+        return outcome
 
     def _settle(self, leaf: Node, outcome: Outcome) -> None:
         leaf.observation = outcome.observation
@@ -162,16 +174,6 @@ class Expansion:
         leaf.is_pruned = outcome.status is CallStatus.GAVE_UP
         if leaf.is_terminal:
             self._search.found.answer = outcome.answer
-
-    def _tool_started(self, call: MessageToolCall) -> ToolStarted:
-        self._last_call = call_id = self._search.next_call()
-        return ToolStarted(
-            **self._step._asdict(),
-            call_id=call_id,
-            function=call.name,
-            arguments=call.arguments,
-            api=self._search.actions.api_of(call.name),
-        )
 
     def _tool_finished(self, call_id: int, outcome: Outcome) -> ToolFinished:
         return ToolFinished(

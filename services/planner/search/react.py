@@ -4,10 +4,6 @@ Source: Yao et al. 2023 (ReAct), section 2; control flow as in the reference (in
 Deviation: the budget of model calls holds here too, where the reference limits only the depth.
 """
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-
-from services.contracts.planner import PlanEvent
 from services.contracts.toolenv import CallStatus
 from services.planner.search.base import Search
 from services.planner.search.expansion import Expansion
@@ -25,43 +21,36 @@ class ReAct:
         """See `SearchMethod.name`."""
         return f"CoT@{self.n_chains}"
 
-    async def run(self, search: Search) -> AsyncGenerator[PlanEvent, None]:
+    async def run(self, search: Search) -> None:
         """See `SearchMethod.run`."""
-        found = search.found
         for _ in range(self.n_chains):
-            async with aclosing(self._chain(search)) as events:
-                async for event in events:
-                    yield event
-            if found.answers or found.stopped is not None:
+            leaf = await run_chain(search, search.plant())
+            if leaf.is_terminal:
+                search.found.answers.append(leaf)
                 return
+            if leaf.status is CallStatus.GAVE_UP:
+                search.found.give_ups.append(leaf)
 
-    async def _chain(self, search: Search) -> AsyncGenerator[PlanEvent, None]:
-        node = search.plant()
-        found = search.found
-        found.tries.append(node)
-        expansions: list[Expansion] = []
-        while not _is_over(node, search):
-            found.stopped = search.budget.refusal()
-            if found.stopped is not None:
-                return
-            expansion = Expansion(search, node, vary=False)
-            expansions.append(expansion)
-            async with aclosing(expansion.events()) as events:
-                async for event in events:
-                    yield event
-            if expansion.is_discarded:
-                found.stopped = search.budget.call_limit()
-                return
-            node = found.tries[-1] = expansion.leaf
-        for expansion in reversed(expansions):
-            yield expansion.finished()
-        if node.is_terminal:
-            found.answers.append(node)
-        elif node.status is CallStatus.GAVE_UP:
-            found.give_ups.append(node)
+
+async def run_chain(search: Search, root: Node) -> Node:
+    """Grow one chain below a node until it ends, and return its leaf; see `Found.tries`."""
+    tries = search.found.tries
+    tries.append(root)
+    node = root
+    expansions: list[Expansion] = []
+    while not _is_over(node, search):
+        expansion = Expansion(search, node, vary=False)
+        expansions.append(expansion)
+        node = tries[-1] = await expansion.run()
+    for expansion in reversed(expansions):
+        await expansion.close()
+    return node
 
 
 def _is_over(node: Node, search: Search) -> bool:
     if node.depth >= search.budget.limits.max_depth and not node.is_terminal:
         node.is_pruned = True
     return node.is_terminal or node.is_pruned
+
+
+METHODS = {"react": lambda n: ReAct(n_chains=n)}

@@ -91,7 +91,7 @@ def test_apis_are_addressed_in_standard_form() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"methods": ["BFS"]}, "'BFS'"),
+        ({"methods": ["NOPE"]}, "'NOPE'"),
         ({"campaign": "a b"}, "campaign 'a b'"),
         ({"top_k": 101}, "top_k 101"),
     ],

@@ -44,7 +44,7 @@ class Played:
             self.closed += 1
 
 
-def ended(kind: str = "finished", **changes: object) -> RunEnded:
+def ended(kind: str = "answered", **changes: object) -> RunEnded:
     return RunEnded.model_validate({"kind": kind} | changes)
 
 

@@ -276,7 +276,7 @@ _ANY_EVENT = st.one_of(
     st.builds(ExpansionFinished, **_AT, call_id=st.none() | st.integers(1, 9)),
     st.builds(
         RunEnded,
-        kind=st.sampled_from(["finished", "gave_up", "exhausted", "cancelled", "failed"]),
+        kind=st.sampled_from(["answered", "gave_up", "exhausted", "cancelled", "failed"]),
         answer=st.none() | st.text(),
         reason=st.none() | st.text(),
     ),

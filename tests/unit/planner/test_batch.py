@@ -63,7 +63,7 @@ async def test_each_query_gets_its_answer_file(tmp_path: Path) -> None:
     report = await solve(CountingPlanner(), tmp_path / "new" / "folder")
     files = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
     assert files == [f"{n}_DFS_woFilter_w2.json" for n in range(5)]
-    assert report.counts == {"finished": 5}
+    assert report.counts == {"answered": 5}
     content = json.loads((tmp_path / "new" / "folder" / files[3]).read_text())
     assert content["answer_generation"]["query"] == "ask 3"
     assert content["forward_args"]["single_chain_max_step"] == 50
@@ -79,7 +79,7 @@ async def test_what_is_done_is_not_done_again_and_broken_files_are(tmp_path: Pat
     planner = CountingPlanner()
     report = await solve(planner, tmp_path)
     assert planner.asked == ["ask 0", "ask 1", "ask 2", "ask 3"]
-    assert report.counts == {"finished": 4, "skipped": 1}
+    assert report.counts == {"answered": 4, "skipped": 1}
     assert (tmp_path / "1_DFS_woFilter_w2.json").read_text() == whole
 
 
@@ -87,7 +87,7 @@ async def test_what_is_done_is_not_done_again_and_broken_files_are(tmp_path: Pat
 async def test_one_failed_query_stops_no_other(tmp_path: Path, concurrency: int) -> None:
     planner = CountingPlanner(failing="ask 1", raising="ask 3")
     report = await solve(planner, tmp_path, concurrency=concurrency)
-    assert report.counts == {"finished": 3, "failed": 2}
+    assert report.counts == {"answered": 3, "failed": 2}
     assert not report.is_complete
     assert sorted((done.query_id, done.reason) for done in report.failures) == [
         (1, "the model is gone"),
@@ -116,7 +116,7 @@ async def test_an_instruction_too_long_is_reported_not_raised(tmp_path: Path) ->
     report = await solve_queries(
         CountingPlanner(), queries, BatchOptions(method="cot", output=tmp_path)
     )
-    assert report.counts == {"failed": 1, "finished": 1}
+    assert report.counts == {"failed": 1, "answered": 1}
     assert "query 1: instruction" in report.failures[0].reason
 
 
@@ -130,7 +130,7 @@ async def test_open_domain_ignores_the_apis_of_the_file(tmp_path: Path) -> None:
     assert retriever.requests[0].top_k == 7
 
 
-@pytest.mark.parametrize("options", [{"concurrency": 0}, {"method": "BFS"}])
+@pytest.mark.parametrize("options", [{"concurrency": 0}, {"method": "NOPE"}])
 async def test_bad_options_are_refused_before_the_first_query(
     tmp_path: Path, options: dict[str, object]
 ) -> None:

@@ -21,12 +21,18 @@ class Clock:
         return self.now
 
 
+def reason(budget: Budget) -> str:
+    refusal = budget.refusal()
+    assert refusal is not None
+    return refusal.reason
+
+
 def test_calls_are_refused_once_the_limit_was_reached() -> None:
     budget = Budget(Limits(max_llm_calls=2))
     assert budget.refusal() is None
     budget.count_reply(Usage())
     budget.count_reply(Usage())
-    assert budget.refusal() == "max_llm_calls=2 was reached"
+    assert reason(budget) == "max_llm_calls=2 was reached"
 
 
 def test_tokens_are_summed_over_the_run() -> None:
@@ -34,7 +40,7 @@ def test_tokens_are_summed_over_the_run() -> None:
     budget.count_reply(Usage(prompt_tokens=10, completion_tokens=5))
     assert budget.refusal() is None
     budget.count_reply(Usage(prompt_tokens=10))
-    assert budget.refusal() == "max_tokens=25 was reached: 25 tokens"
+    assert reason(budget) == "max_tokens=25 was reached: 25 tokens"
 
 
 def test_time_is_measured_from_the_start_and_capped_by_the_service() -> None:
@@ -43,7 +49,7 @@ def test_time_is_measured_from_the_start_and_capped_by_the_service() -> None:
     clock.now += 9.5
     assert budget.refusal() is None
     clock.now += 1
-    assert budget.refusal() == "deadline_s=10 was reached"
+    assert reason(budget) == "deadline_s=10 was reached"
 
 
 async def test_a_wait_ends_at_the_runs_deadline() -> None:
@@ -80,4 +86,4 @@ def test_the_callers_deadline_is_not_called_the_runs_own() -> None:
     with deadline_in(0.0):
         refusal = Budget(Limits(deadline_s=300)).refusal()
     assert refusal is not None
-    assert refusal.startswith("the caller's deadline was reached")
+    assert refusal.reason.startswith("the caller's deadline was reached")

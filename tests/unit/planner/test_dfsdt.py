@@ -83,7 +83,7 @@ async def test_giving_up_at_once_ends_the_search_after_one_call() -> None:
 
 async def test_giving_up_at_once_leaves_the_root_its_other_attempt_without_the_quirk() -> None:
     end = end_of(await run(ScriptedModel([give_up(), answer("hello")]), compat=NONE))
-    assert (end.kind, end.llm_calls, end.answer) == ("finished", 2, "hello")
+    assert (end.kind, end.llm_calls, end.answer) == ("answered", 2, "hello")
 
 
 async def test_giving_up_on_every_second_step_takes_four_calls() -> None:
@@ -94,7 +94,7 @@ async def test_giving_up_on_every_second_step_takes_four_calls() -> None:
 
 async def test_answering_first_takes_one_call() -> None:
     end = end_of(await run(ScriptedModel([answer("hi")])))
-    assert (end.kind, end.llm_calls, end.answer) == ("finished", 1, "hi")
+    assert (end.kind, end.llm_calls, end.answer) == ("answered", 1, "hi")
 
 
 async def test_the_call_limit_stops_at_that_call_and_throws_its_reply_away() -> None:
@@ -110,7 +110,7 @@ async def test_the_call_limit_stops_at_that_call_and_throws_its_reply_away() -> 
 async def test_the_call_limit_uses_its_last_reply_without_the_quirk() -> None:
     limits = Limits(max_depth=12, max_llm_calls=2)
     end = end_of(await run(ScriptedModel([step(), answer("x")]), compat=NONE, limits=limits))
-    assert (end.kind, end.llm_calls) == ("finished", 2)
+    assert (end.kind, end.llm_calls) == ("answered", 2)
 
 
 async def test_a_give_up_stops_its_parent_and_the_grandparent_goes_on() -> None:
@@ -127,7 +127,7 @@ async def test_a_give_up_stops_its_parent_and_the_grandparent_goes_on() -> None:
 async def test_the_depth_limit_leaves_the_parent_its_other_attempt() -> None:
     limits = Limits(max_depth=6)
     model = ScriptedModel([step("A"), step("B"), answer("second try below A")])
-    assert end_of(await run(model, limits=limits)).kind == "finished"
+    assert end_of(await run(model, limits=limits)).kind == "answered"
 
 
 async def test_a_thought_alone_is_expanded_like_any_other_node() -> None:
@@ -161,7 +161,7 @@ async def test_calls_after_a_finish_are_not_run() -> None:
     finish = ("Finish", '{"return_type": "give_answer", "final_answer": "x"}')
     events = await run(ScriptedModel([reply(finish, CALL)]))
     end = end_of(events)
-    assert (end.kind, end.tool_calls) == ("finished", 0)
+    assert (end.kind, end.tool_calls) == ("answered", 0)
 
 
 async def test_an_invented_name_is_hidden_from_later_steps_but_kept_in_the_tree() -> None:
@@ -288,7 +288,7 @@ def test_whatever_the_model_does_the_run_ends_and_its_books_balance(
     end = end_of(events)
     assert [event.sequence for event in events] == list(range(len(events)))
     assert end.llm_calls == len(scripted.requests) <= 25
-    assert end.kind in {"finished", "gave_up", "exhausted"}
+    assert end.kind in {"answered", "gave_up", "exhausted"}
     trees = [end.record["tree"]["tree"]] if "tree" in end.record else []
     assert [count(tree) for tree in trees] == [end.record["tree"]["size"] for _ in trees]
 

@@ -1,5 +1,6 @@
 """Asking the model, whole or piece by piece."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -23,9 +24,8 @@ def policy(model: ScriptedModel, *, stream: bool = False) -> Policy:
 
 async def test_the_request_carries_how_to_sample() -> None:
     model = ScriptedModel([answer("x")])
-    (delta,) = [delta async for delta in policy(model).ask((USER,))]
+    await policy(model).ask((USER,))
     request = model.requests[0]
-    assert delta.completion is not None
     assert (request.max_tokens, request.temperature, request.seed, request.session) == (
         7,
         0.5,
@@ -34,19 +34,30 @@ async def test_the_request_carries_how_to_sample() -> None:
     )
 
 
-async def test_a_streamed_reply_comes_in_pieces_and_whole_at_the_end() -> None:
-    model = ScriptedModel([answer("x", "one two")])
-    deltas = [delta async for delta in policy(model, stream=True).ask((USER,))]
-    assert [delta.text for delta in deltas] == ["one", "two", ""]
-    assert [delta.completion is None for delta in deltas] == [True, True, False]
+async def test_a_streamed_reply_is_told_piece_by_piece_and_returned_whole() -> None:
+    model, told = ScriptedModel([answer("x", "one two")]), list[str]()
+
+    async def on_text(text: str) -> None:
+        told.append(text)
+
+    completion = await policy(model, stream=True).ask((USER,), on_text=on_text)
+    assert told == ["one", "two"]
+    assert completion.message.content == "one two"
 
 
 async def test_leaving_a_streamed_reply_closes_it() -> None:
     model = ScriptedModel([answer("x", "one two")])
-    deltas = policy(model, stream=True).ask((USER,))
-    await anext(deltas)
-    await deltas.aclose()
+
+    async def on_text(text: str) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await policy(model, stream=True).ask((USER,), on_text=on_text)
     assert model.closed_streams == 1
+
+
+async def ignore(text: str) -> None:
+    pass
 
 
 async def test_a_stream_that_breaks_off_is_an_error() -> None:
@@ -55,15 +66,15 @@ async def test_a_stream_that_breaks_off_is_an_error() -> None:
             yield CompletionDelta(text="half")
 
     with pytest.raises(Unavailable):
-        [delta async for delta in policy(Broken([]), stream=True).ask((USER,))]
+        await policy(Broken([]), stream=True).ask((USER,), on_text=ignore)
 
 
 async def test_a_refused_first_step_is_the_callers_error() -> None:
     with pytest.raises(InvalidArgument):
-        [d async for d in policy(ScriptedModel([InvalidArgument("too long")])).ask((USER,))]
+        await policy(ScriptedModel([InvalidArgument("too long")])).ask((USER,))
 
 
 async def test_a_refused_later_step_only_ends_its_branch() -> None:
     grown = (USER, Message(role="assistant", content="t"))
     with pytest.raises(ContextOverflow):
-        [d async for d in policy(ScriptedModel([InvalidArgument("too long")])).ask(grown)]
+        await policy(ScriptedModel([InvalidArgument("too long")])).ask(grown)

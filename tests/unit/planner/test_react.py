@@ -38,7 +38,7 @@ async def run(model: ScriptedModel, method: str = "CoT@1", **limits: int) -> lis
 
 async def test_a_chain_grows_until_it_answers() -> None:
     end = end_of(await run(ScriptedModel([STEP, STEP, answer("hi")])))
-    assert (end.kind, end.llm_calls, end.answer) == ("finished", 3, "hi")
+    assert (end.kind, end.llm_calls, end.answer) == ("answered", 3, "hi")
     assert [m.role for m in end.solution_path] == [
         "system",
         "user",

@@ -153,7 +153,7 @@ async def test_the_candidate_is_the_path_of_the_answer_without_the_root() -> Non
 
 def test_a_record_too_deep_for_json_readers_stays_behind_with_the_reason() -> None:
     ended = RunEnded(
-        kind="finished", answer="x", record={"tree": {"max_length": MAX_WIRE_LEVELS + 1}}
+        kind="answered", answer="x", record={"tree": {"max_length": MAX_WIRE_LEVELS + 1}}
     )
     fitted = fitted_to_wire(ended)
     assert (fitted.record, fitted.answer) == (None, "x")
@@ -161,5 +161,5 @@ def test_a_record_too_deep_for_json_readers_stays_behind_with_the_reason() -> No
 
 
 def test_an_ordinary_record_crosses_unchanged() -> None:
-    ended = RunEnded(kind="finished", record={"tree": {"max_length": 5}})
+    ended = RunEnded(kind="answered", record={"tree": {"max_length": 5}})
     assert fitted_to_wire(ended) is ended

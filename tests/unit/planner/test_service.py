@@ -77,8 +77,8 @@ async def test_an_unknown_api_is_named_before_anything_happens() -> None:
 
 
 async def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="'BFS'"):
-        await events_of(planner(ScriptedModel([])), CLOSED.model_copy(update={"method": "BFS"}))
+    with pytest.raises(InvalidArgument, match="'NOPE'"):
+        await events_of(planner(ScriptedModel([])), CLOSED.model_copy(update={"method": "NOPE"}))
 
 
 async def test_a_failing_model_ends_the_run_as_an_event() -> None:
@@ -143,7 +143,7 @@ async def test_closing_the_iterator_stops_the_run() -> None:
 
 
 async def test_closing_the_iterator_in_mid_reply_closes_the_models_stream() -> None:
-    model = ScriptedModel([answer("hi", "one two")])
+    model = ScriptedModel([answer("hi", "word " * 100)])  # more than may be unread
     run = planner(model, options=PlannerOptions(stream_model=True)).solve(CLOSED)
     async for event in run:
         if event.kind == "model_delta":
@@ -177,4 +177,4 @@ async def test_a_conversation_too_long_for_the_model_only_ends_its_branch() -> N
         [STEP, InvalidArgument("too long"), InvalidArgument("too long"), answer("x")]
     )
     end = end_of(await events_of(planner(model), CLOSED))
-    assert (end.kind, end.answer) == ("finished", "x")
+    assert (end.kind, end.answer) == ("answered", "x")

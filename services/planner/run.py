@@ -154,7 +154,7 @@ class Run:
             space=space,
             budget=self.budget,
         )
-        # A copy is not validated again: pydantic's readers stop at fewer levels than a tree may have.
+        # A copy is not validated again: pydantic reads fewer levels than a tree may have.
         return event.model_copy(update={"record": record})
 
 

@@ -14,6 +14,7 @@ from cli import (
     doctor,
     evaluate,
     index,
+    prompts,
     retrieve,
     solve,
     tools,
@@ -35,6 +36,7 @@ app.command("solve")(solve.solve)
 app.add_typer(tools.app, name="tools")
 app.add_typer(cassettes.app, name="cassettes")
 app.add_typer(credentials.app, name="credentials")
+app.add_typer(prompts.app, name="prompts")
 app.command("retrieve")(retrieve.retrieve)
 app.add_typer(index.app, name="index")
 app.add_typer(evaluate.app, name="eval")

@@ -101,7 +101,7 @@ async def open_system(
             model=model,
             toolenv=toolenv,
             retriever=retriever,
-            options=replace(options_of(PlannerSettings()), max_runs=_MAX_RUNS),
+            options=replace(options_of(PlannerSettings(), shared), max_runs=_MAX_RUNS),
         )
         yield EmbeddedSystem(planner, model, toolenv, retriever, shared)
 

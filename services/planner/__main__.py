@@ -13,7 +13,7 @@ def main() -> int:
         module="services.planner",
         description="Solves instructions by searching over tool calls, and streams every step.",
         settings_class=PlannerSettings,
-        build_app=lambda settings, _: build_app(settings),
+        build_app=build_app,
     )
 
 

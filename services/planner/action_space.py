@@ -120,6 +120,8 @@ def _as_strict(documents: Sequence[ApiDocument]) -> list[Function]:
     ]
 
 
-def build_action_space(documents: Sequence[ApiDocument], *, compat: Compat) -> ActionSpace:
-    """The action space of these documents with our own Finish texts."""
-    return ActionSpace(documents, compat=compat, finish=finish_function())
+def build_action_space(
+    documents: Sequence[ApiDocument], *, compat: Compat, finish: FunctionSchema | None = None
+) -> ActionSpace:
+    """The action space of these documents; Finish in our own words unless it is given."""
+    return ActionSpace(documents, compat=compat, finish=finish or finish_function())

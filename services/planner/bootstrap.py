@@ -8,12 +8,16 @@ import httpx
 from services.contracts.clients.llm import HttpChatModel
 from services.contracts.clients.retriever import HttpRetriever
 from services.contracts.clients.toolenv import HttpToolEnv
+from services.kit.settings import SharedSettings
+from services.planner.prompts.library import PromptLibrary
 from services.planner.service import PlannerOptions, PlannerService
 from services.planner.settings import PlannerSettings
 
 
 @asynccontextmanager
-async def open_planner(settings: PlannerSettings) -> AsyncIterator[PlannerService]:
+async def open_planner(
+    settings: PlannerSettings, shared: SharedSettings
+) -> AsyncIterator[PlannerService]:
     """A planner over the other services' HTTP ports, closed at the end of the context."""
     async with AsyncExitStack() as stack:
 
@@ -34,16 +38,17 @@ async def open_planner(settings: PlannerSettings) -> AsyncIterator[PlannerServic
                 if settings.retriever_url
                 else None
             ),
-            options=options_of(settings),
+            options=options_of(settings, shared),
         )
 
 
-def options_of(settings: PlannerSettings) -> PlannerOptions:
+def options_of(settings: PlannerSettings, shared: SharedSettings) -> PlannerOptions:
     """The operator's decisions, as the engine takes them."""
     return PlannerOptions(
         max_reply_tokens=settings.max_reply_tokens,
         temperature=settings.temperature,
         stream_model=settings.stream_model,
+        prompts=PromptLibrary(shared.toolwright_home / "prompts"),
         max_runs=settings.max_runs,
         max_deadline_s=settings.max_deadline_s,
     )

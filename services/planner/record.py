@@ -3,6 +3,8 @@
 Deviation: of several give-ups the first is chosen, where the reference draws one at random.
 """
 
+from collections.abc import Mapping
+
 from pydantic import JsonValue
 
 from services.contracts.planner import RunEnded
@@ -19,8 +21,6 @@ from services.contracts.toolbench.codes import code_of
 from services.planner.action_space import ActionSpace
 from services.planner.budget import Budget
 from services.planner.search.base import Found, SearchMethod
-from services.planner.search.dfsdt import Dfsdt
-from services.planner.search.react import ReAct
 from services.planner.tree import History, Node, NodeType
 
 MAX_WIRE_LEVELS = 60
@@ -39,11 +39,31 @@ def build_record(
     found: Found,
     space: ActionSpace,
     budget: Budget,
+    provenance: Mapping[str, JsonValue] | None = None,
 ) -> dict[str, JsonValue]:
-    """The answer file of a run that did not fail."""
+    """The answer file of a run that did not fail.
+
+    Args:
+        method: What searched; its shape decides which of the two kinds of file this is.
+        instruction: What was to be solved.
+        found: What the search came upon.
+        space: The functions that the model was shown.
+        budget: What the run spent, and its limits.
+        provenance: How the file came about (method, seed, prompts, model, ...): a last key
+            `toolwright`, which readers of the reference's format pass over; absent when `None`.
+    """
+    record = _answer(method, instruction, found, space, budget)
+    if provenance is not None:
+        record["toolwright"] = dict(provenance)
+    return record
+
+
+def _answer(
+    method: SearchMethod, instruction: str, found: Found, space: ActionSpace, budget: Budget
+) -> dict[str, JsonValue]:
     win = bool(found.answers)
     leaf = chosen_leaf(found)
-    if isinstance(method, ReAct) and not win:
+    if method.shape == "chains" and not win:
         leaf = None  # the reference keeps nothing of a chain that gave up
     generation = Generation(
         instruction=instruction,
@@ -54,26 +74,27 @@ def build_record(
         train_messages=train_messages(leaf) if leaf is not None else (),
     )
     candidates = [_path(node) for node in found.answers]
-    if isinstance(method, Dfsdt):
-        return tree_answer(
+    if method.shape == "chains":
+        return chain_answer(
             win=win,
-            root=_tree(found.roots[0]),
-            arguments=TreeArguments(
-                max_depth=budget.limits.max_depth,
-                beam_width=method.beam_width,
-                max_llm_calls=budget.limits.max_llm_calls,
-            ),
+            tries=[_path(node) for node in found.tries],
+            max_depth=budget.limits.max_depth,
+            n_chains=method.width,
             candidates=candidates,
             generation=generation,
-            finish_type=_finish_type(found),
         )
-    return chain_answer(
+    return tree_answer(
         win=win,
-        tries=[_path(node) for node in found.tries],
-        max_depth=budget.limits.max_depth,
-        n_chains=method.n_chains if isinstance(method, ReAct) else len(found.tries),
+        root=_tree(found.roots[0]),
+        arguments=TreeArguments(
+            max_depth=budget.limits.max_depth,
+            beam_width=method.width,
+            max_llm_calls=budget.limits.max_llm_calls,
+            with_filter=method.shape == "ranked_tree",
+        ),
         candidates=candidates,
         generation=generation,
+        finish_type=_finish_type(found),
     )
 
 

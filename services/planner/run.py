@@ -17,8 +17,7 @@ from services.planner.budget import Budget, BudgetSpent
 from services.planner.ending import ended
 from services.planner.policy import Policy, Sampling
 from services.planner.prompts.base import PromptProfile
-from services.planner.prompts.compact import CompactPrompts
-from services.planner.prompts.toolbench import ToolBenchPrompts
+from services.planner.prompts.library import PromptLibrary
 from services.planner.record import build_record
 from services.planner.search.base import Emit, Found, Search, SearchMethod
 from services.planner.tree import History, extend
@@ -41,6 +40,8 @@ class RunOptions:
     temperature: float = 0.0
     stream_model: bool = False
     """Pass replies on while they are written; runs with ToolBench's prompts never do."""
+    prompts: PromptLibrary = field(default_factory=lambda: PromptLibrary(None))
+    """Profiles that a request may name."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,13 +66,16 @@ class Run:
             InvalidArgument: The request names an unknown API; nothing was told yet.
             ServiceError: A service failed.
         """
+        prompts = self.options.prompts.profile(self.request.prompts, compat=self.request.compat)
         began = monotonic()
         try:
             await self._find_apis()
         except BudgetSpent as exc:
             await emit(ended(Found(stopped=exc.spent), self.budget))
             return
-        self.space = build_action_space(self.documents, compat=self.request.compat)
+        self.space = build_action_space(
+            self.documents, compat=self.request.compat, finish=prompts.finish()
+        )
         await emit(
             Retrieved(
                 run_id=self.run_id,
@@ -81,7 +85,7 @@ class Run:
                 latency_s=monotonic() - began,
             )
         )
-        search = self._search(self.space, emit)
+        search = self._search(self.space, prompts, emit)
         try:
             await self.method.run(search)
         except BudgetSpent as exc:
@@ -111,12 +115,9 @@ class Run:
             result = await self.ports.retriever.retrieve(query)
         return result.apis
 
-    def _search(self, space: ActionSpace, emit: Emit) -> Search:
+    def _search(self, space: ActionSpace, prompts: PromptProfile, emit: Emit) -> Search:
         request, options = self.request, self.options
         compat = request.compat
-        prompts: PromptProfile = (
-            ToolBenchPrompts() if compat.toolbench_prompts else CompactPrompts()
-        )
         sampling = Sampling(
             max_tokens=options.max_reply_tokens,
             temperature=options.temperature,

@@ -158,7 +158,7 @@ def gateway(_: Path) -> ASGIApp:
 
 
 def planner(_: Path) -> FastAPI:
-    return build_planner(PlannerSettings())
+    return build_planner(PlannerSettings(), SharedSettings())
 
 
 def evaluator(home: Path) -> FastAPI:

@@ -143,11 +143,13 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeArguments:
-    """Limits of a DFS run."""
+    """Limits of a run that grew one tree."""
 
     max_depth: int
     beam_width: int
     max_llm_calls: int
+    with_filter: bool = False
+    """The model ranked siblings before the search entered them."""
 
     def to_json(self) -> dict[str, JsonValue]:
         """`forward_args`."""
@@ -156,7 +158,7 @@ class TreeArguments:
             "tree_beam_size": self.beam_width,
             "max_query_count": self.max_llm_calls,
             "answer": 1,
-            "with_filter": False,
+            "with_filter": self.with_filter,
         }
 
 
@@ -169,7 +171,7 @@ def tree_answer(
     generation: Generation,
     finish_type: FinishType | None,
 ) -> dict[str, JsonValue]:
-    """Answer file of a DFS run.
+    """Answer file of a run that grew one tree: DFS, or another order of expansion.
 
     Args:
         win: A final answer was given.
@@ -212,7 +214,7 @@ def chain_answer(
     candidates: Sequence[Sequence[AnswerNode]],
     generation: Generation,
 ) -> dict[str, JsonValue]:
-    """Answer file of a ReAct run.
+    """Answer file of a run in chains: ReAct, or another method that starts from scratch.
 
     Args:
         win: A final answer was given.

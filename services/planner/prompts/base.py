@@ -1,10 +1,13 @@
 """What a search asks of a prompt profile."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from services.contracts.apis import ApiDocument
+from services.contracts.llm import FunctionSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,21 @@ class Candidate:
 
 class PromptProfile(Protocol):
     """Words around an instruction. Stateless."""
+
+    @property
+    def name(self) -> str:
+        """What a request calls it, e.g. `compact`."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Raised whenever a text changes, >= 1."""
+        ...
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Every text of the profile, place holders unfilled."""
+        ...
 
     def system(self, documents: Sequence[ApiDocument]) -> str:
         """The first message: the task, and the tools where the profile lists them."""
@@ -37,3 +55,13 @@ class PromptProfile(Protocol):
             observation: That node's own observation, possibly empty.
         """
         ...
+
+    def finish(self) -> FunctionSchema:
+        """The function that ends a trajectory."""
+        ...
+
+
+def fingerprint(texts: Mapping[str, str]) -> str:
+    """SHA-256 of named texts, in hexadecimal digits; their order does not matter."""
+    canonical = json.dumps(dict(texts), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,10 +1,16 @@
 """Short prompts for any model that takes function schemas; the bundled small model knows them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from services.contracts.apis import ApiDocument
+from services.contracts.llm import FunctionSchema
+from services.contracts.toolbench.functions import (
+    FINAL_ANSWER_DESCRIPTION,
+    FINISH_DESCRIPTION,
+    finish_function,
+)
 from services.planner.prompts.base import Candidate
 
 SYSTEM: Final = (
@@ -18,6 +24,19 @@ MAX_OUTPUT_CHARS: Final = 200
 
 class CompactPrompts:
     """See `PromptProfile`. Tools are described by their functions only."""
+
+    name = "compact"
+    version = 1
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """See `PromptProfile.texts`."""
+        return {
+            "system": SYSTEM,
+            "diversity": DIVERSITY,
+            "finish": FINISH_DESCRIPTION,
+            "final_answer": FINAL_ANSWER_DESCRIPTION,
+        }
 
     def system(self, documents: Sequence[ApiDocument]) -> str:
         """See `PromptProfile.system`."""
@@ -38,3 +57,7 @@ class CompactPrompts:
             for candidate in candidates
         ]
         return f"{DIVERSITY} {json.dumps(tried, ensure_ascii=False)}"
+
+    def finish(self) -> FunctionSchema:
+        """See `PromptProfile.finish`."""
+        return finish_function()

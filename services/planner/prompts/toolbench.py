@@ -1,20 +1,26 @@
 """Prompts with the structure of ToolBench's (interop 4.1, 1.4, 5.4), in our own words.
 
 A ToolLLaMA checkpoint wants the exact texts it was trained with. They are not part of the product;
-a user who has them passes them as `ToolBenchTexts`.
+`published` reads them from a file that the user has, and they become the profile `toolllama`.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from services.contracts.apis import ApiDocument
-from services.contracts.toolbench.functions import tool_summary
+from services.contracts.llm import FunctionSchema
+from services.contracts.toolbench.functions import (
+    FINAL_ANSWER_DESCRIPTION,
+    FINISH_DESCRIPTION,
+    finish_function,
+    tool_summary,
+)
 from services.planner.prompts.base import Candidate
 
-_TASK_MARK: Final = "{task_description}"
-_CANDIDATES_MARK: Final = "{previous_candidate}"
+TASK_MARK: Final = "{task_description}"
+CANDIDATES_MARK: Final = "{previous_candidate}"
 
 _SYSTEM: Final = """You are an agent that solves tasks with tools, which you use as functions.
 Work in steps. In each step, think about where you stand, then call one function. \
@@ -47,18 +53,35 @@ class ToolBenchTexts:
     """Stands before the numbered tools; ends with a newline."""
     diversity: str = _DIVERSITY
     """Contains `{previous_candidate}`."""
+    finish: str = FINISH_DESCRIPTION
+    """What the model is told of Finish."""
+    final_answer: str = FINAL_ANSWER_DESCRIPTION
+    """What it is told of Finish's parameter `final_answer`."""
 
 
 class ToolBenchPrompts:
     """See `PromptProfile`."""
 
-    def __init__(self, texts: ToolBenchTexts | None = None) -> None:
+    version = 1
+
+    def __init__(self, texts: ToolBenchTexts | None = None, *, name: str = "toolbench") -> None:
         self._texts = texts or ToolBenchTexts()
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """See `PromptProfile.name`."""
+        return self._name
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """See `PromptProfile.texts`."""
+        return asdict(self._texts)
 
     def system(self, documents: Sequence[ApiDocument]) -> str:
         """See `PromptProfile.system`."""
         task = self._texts.header + tool_summary(documents)
-        return self._texts.system.replace(_TASK_MARK, task)
+        return self._texts.system.replace(TASK_MARK, task)
 
     def user(self, instruction: str) -> str:
         """See `PromptProfile.user`; framed by a newline and `Begin!`."""
@@ -78,4 +101,11 @@ class ToolBenchPrompts:
         listed = json.dumps(tried, indent=2) + "\n"
         if observation:
             listed += f"again, your former observation: {observation}\n"
-        return self._texts.diversity.replace(_CANDIDATES_MARK, listed)
+        return self._texts.diversity.replace(CANDIDATES_MARK, listed)
+
+    def finish(self) -> FunctionSchema:
+        """See `PromptProfile.finish`."""
+        texts = self._texts
+        return finish_function(
+            description=texts.finish, final_answer_description=texts.final_answer
+        )

@@ -17,6 +17,10 @@ from services.planner.prompts.base import PromptProfile
 from services.planner.tree import History, Node, NodeFactory
 
 T = TypeVar("T")
+Shape = Literal["tree", "ranked_tree", "chains"]
+"""`tree`: one tree, whatever the order of its expansions. `ranked_tree`: one tree whose siblings the
+model put in order before they were entered. `chains`: trajectories from scratch, see `Found.tries`.
+"""
 Emit = Callable[[PlanEvent], Awaitable[None]]
 """Tells the run's caller of an event; waits while the caller does not read."""
 
@@ -182,6 +186,16 @@ class SearchMethod(Protocol):
     @property
     def name(self) -> str:
         """As in a request, in its full form: `DFS_woFilter_w2`."""
+        ...
+
+    @property
+    def shape(self) -> Shape:
+        """What an answer file shows of its search."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Children that a node of its tree may get, or chains it may start, >= 1."""
         ...
 
     async def run(self, search: Search) -> None:

@@ -6,10 +6,10 @@ a tree is bounded by the limits and not by the interpreter.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from services.contracts.toolenv import CallStatus
-from services.planner.search.base import Search
+from services.planner.search.base import Search, Shape
 from services.planner.search.expansion import Expansion
 from services.planner.tree import Node, mark_finished
 
@@ -34,13 +34,15 @@ class Dfsdt:
     remaining attempts and the grandparent goes on; after the depth limit the parent goes on.
     """
 
+    shape: ClassVar[Shape] = "tree"
+
     def __init__(self, *, beam_width: int) -> None:
-        self.beam_width = beam_width
+        self.width = beam_width
 
     @property
     def name(self) -> str:
         """See `SearchMethod.name`."""
-        return f"DFS_woFilter_w{self.beam_width}"
+        return f"DFS_woFilter_w{self.width}"
 
     async def run(self, search: Search) -> None:
         """See `SearchMethod.run`."""
@@ -56,7 +58,7 @@ class Dfsdt:
                 if back is not None:
                     frames.pop()
                     continue
-            if frame.attempts == self.beam_width:
+            if frame.attempts == self.width:
                 frames.pop()
                 back = _BACK_ONE
                 continue

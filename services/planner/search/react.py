@@ -4,8 +4,10 @@ Source: Yao et al. 2023 (ReAct), section 2; control flow as in the reference (in
 Deviation: the budget of model calls holds here too, where the reference limits only the depth.
 """
 
+from typing import ClassVar
+
 from services.contracts.toolenv import CallStatus
-from services.planner.search.base import Search
+from services.planner.search.base import Search, Shape
 from services.planner.search.expansion import Expansion
 from services.planner.tree import Node
 
@@ -13,17 +15,19 @@ from services.planner.tree import Node
 class ReAct:
     """See `SearchMethod`: up to `n_chains` chains from scratch, until one answers."""
 
+    shape: ClassVar[Shape] = "chains"
+
     def __init__(self, *, n_chains: int) -> None:
-        self.n_chains = n_chains
+        self.width = n_chains
 
     @property
     def name(self) -> str:
         """See `SearchMethod.name`."""
-        return f"CoT@{self.n_chains}"
+        return f"CoT@{self.width}"
 
     async def run(self, search: Search) -> None:
         """See `SearchMethod.run`."""
-        for _ in range(self.n_chains):
+        for _ in range(self.width):
             leaf = await run_chain(search, search.plant())
             if leaf.is_terminal:
                 search.found.answers.append(leaf)

@@ -6,6 +6,7 @@ import sys
 import httpx
 import pytest
 
+from services.kit.settings import SharedSettings
 from services.planner.app import build_app
 from services.planner.bootstrap import options_of
 from services.planner.settings import PlannerSettings
@@ -41,11 +42,11 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PLANNER_MAX_DEADLINE_S", "10")
     settings = PlannerSettings()
     assert settings.llm_url == "http://llm:8000"
-    assert options_of(settings).max_deadline_s == 10
+    assert options_of(settings, SharedSettings()).max_deadline_s == 10
 
 
 async def test_the_app_answers_its_health_paths() -> None:
-    app = build_app(PlannerSettings(retriever_url=""))
+    app = build_app(PlannerSettings(retriever_url=""), SharedSettings())
     transport = httpx.ASGITransport(app=app)
     async with (
         app.router.lifespan_context(app) as state,

@@ -16,6 +16,7 @@ from cli import (
     index,
     prompts,
     retrieve,
+    runs,
     solve,
     tools,
     train,
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command("up")(up.up)
 app.command("ask")(ask.ask)
+app.add_typer(runs.app, name="runs")
 app.command("solve")(solve.solve)
 app.add_typer(tools.app, name="tools")
 app.add_typer(cassettes.app, name="cassettes")

@@ -1,9 +1,10 @@
 """`toolwright solve`: batch inference over a ToolBench query file."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 from rich.progress import Progress
@@ -11,12 +12,15 @@ from rich.progress import Progress
 from cli.sources import SourcesOption, parse_sources
 from services.contracts.compat import NONE, TOOLBENCH
 from services.contracts.methods import DEFAULT_METHOD, parse_method
-from services.contracts.planner import Limits
+from services.contracts.planner import Limits, Planner
 from services.contracts.toolbench.queries import Query, read_queries
 from services.contracts.toolenv import CallSource
 from services.kit.logging import configure_logging
 from services.kit.settings import SharedSettings
 from services.planner.batch import BatchOptions, BatchReport, solve_queries
+from services.planner.bootstrap import open_records
+from services.planner.journal.shelf import Shelf
+from services.planner.runs import Continuing, FromRecords
 
 
 def solve(
@@ -39,9 +43,26 @@ def solve(
     max_depth: Annotated[int, typer.Option(min=1, max=1000)] = 50,
     max_llm_calls: Annotated[int, typer.Option(min=1, max=10_000)] = 200,
     max_observation_chars: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1024,
+    allow_writes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-writes",
+            help="Allow calls that change something; --compat toolbench always does.",
+        ),
+    ] = False,
     deadline_s: Annotated[float, typer.Option(min=1, help="Seconds per query.")] = 300.0,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Folder of kept runs: solve from these alone, nobody is asked."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget the kept runs of queries without an answer.")
+    ] = False,
 ) -> None:
-    """Solve every query that has no answer file yet; run it again to resume."""
+    """Solve every query that has no answer file yet; run it again to resume.
+
+    Runs are kept in OUTPUT/runs: one that was interrupted goes on after its last recorded call.
+    """
     parse_method(method)
     loaded = read_queries(queries)
     shared = SharedSettings()
@@ -55,6 +76,7 @@ def solve(
         open_domain=open_domain,
         top_k=top_k,
         compat=TOOLBENCH if compat == "toolbench" else NONE,
+        allow_writes=allow_writes,
         limits=Limits(
             max_depth=max_depth,
             max_llm_calls=max_llm_calls,
@@ -62,16 +84,15 @@ def solve(
             deadline_s=deadline_s,
         ),
     )
-    report = asyncio.run(
-        _solve(
-            loaded,
-            options,
-            shared,
+    if replay is not None:
+        report = asyncio.run(_replay(loaded, options, shared, replay))
+    else:
+        host = HostChoices(
             tools_root=tools_root,
             toolenv_url=toolenv_url,
             sources=parse_sources(sources) if sources else None,
         )
-    )
+        report = asyncio.run(_solve(loaded, options, shared, host, fresh=fresh))
     for name, count in sorted(report.counts.items()):
         print(f"{name}: {count}")
     for failure in report.failures:
@@ -79,27 +100,51 @@ def solve(
     raise typer.Exit(0 if report.is_complete else 1)
 
 
+class HostChoices(NamedTuple):
+    """What the command decides about the system that it hosts."""
+
+    tools_root: Path | None
+    toolenv_url: str | None
+    sources: tuple[CallSource, ...] | None
+
+
 async def _solve(
     queries: Sequence[Query],
     options: BatchOptions,
     shared: SharedSettings,
+    choices: HostChoices,
     *,
-    tools_root: Path | None,
-    toolenv_url: str | None,
-    sources: tuple[CallSource, ...] | None,
+    fresh: bool,
 ) -> BatchReport:
     from infra.embedded.host import HostOptions, open_system  # heavy: sandbox and model
 
+    shelf = _shelf(options.output / "runs")
     host = HostOptions(
-        tools_root=tools_root,
-        toolenv_url=toolenv_url,
-        sources=sources,
-        with_user_tools=tools_root is None,
+        **choices._asdict(),
+        with_user_tools=choices.tools_root is None,
+        runs=shelf,
         with_retriever=options.open_domain,
     )
+    async with open_system(shared, host) as system:
+        planner = system.planner
+        return await _solved(Continuing(planner, planner, shelf, fresh=fresh), queries, options)
+
+
+async def _replay(
+    queries: Sequence[Query], options: BatchOptions, shared: SharedSettings, folder: Path
+) -> BatchReport:
+    async with open_records(_shelf(folder), shared) as planner:
+        return await _solved(FromRecords(planner), queries, options)
+
+
+async def _solved(planner: Planner, queries: Sequence[Query], options: BatchOptions) -> BatchReport:
     with Progress(transient=True) as progress:
         task = progress.add_task("solving", total=len(queries))
-        async with open_system(shared, host) as system:
-            return await solve_queries(
-                system.planner, queries, options, on_done=lambda _: progress.advance(task)
-            )
+        return await solve_queries(
+            planner, queries, options, on_done=lambda _: progress.advance(task)
+        )
+
+
+def _shelf(folder: Path) -> Shelf:
+    """Of one batch: none of its runs makes room for another one."""
+    return Shelf(folder, keep_runs=sys.maxsize, keep_bytes=sys.maxsize)

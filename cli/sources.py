@@ -1,9 +1,10 @@
-"""The option that says who may answer tool calls."""
+"""Options that name APIs, and who may answer calls to them."""
 
 from typing import Annotated, get_args
 
 import typer
 
+from services.contracts.apis import ApiRef
 from services.contracts.errors import InvalidArgument
 from services.contracts.toolenv import CallSource
 
@@ -31,3 +32,15 @@ def parse_sources(text: str) -> tuple[CallSource, ...]:
             f"--sources {text!r} must name some of {', '.join(_KNOWN)}, each once, with commas"
         )
     return found
+
+
+def parse_ref(text: str) -> ApiRef:
+    """Read the value of `--api`.
+
+    Raises:
+        InvalidArgument: It is no address.
+    """
+    try:
+        return ApiRef.parse(text)
+    except ValueError as exc:
+        raise InvalidArgument(f"--api {text!r} is not of the form category/tool/api") from exc

@@ -65,6 +65,8 @@ class StepPrinter:
         self._step += 1
         mark = "[green]✓[/]" if event.status == "ok" else "[red]✗[/]"
         name = escape(str(call.api) if call.api else call.function)
+        if call.compensates is not None:
+            name = f"undo: {name}"
         self._console.print(
             f"{self._step:>2} {mark} [bold]{name}[/] {escape(_cut(call.arguments))}"
         )
@@ -73,6 +75,8 @@ class StepPrinter:
             source = "simulated by a model"
         if event.age_s is not None:
             source += f" of an answer {_age(event.age_s)} old"
+        if event.reused:
+            source += ", reused from another branch"
         origin = f"{source}, {event.latency_s * 1e3:.1f} ms, {event.status}"
         self._console.print(f"   → {escape(_cut(event.observation))} [dim]({origin})[/]")
 
@@ -83,11 +87,17 @@ class StepPrinter:
         )
         if event.kind == "answered":
             self._console.print(f"\n[bold green]Answer:[/] {escape(event.answer or '')}")
+        elif event.is_best_effort:
+            ended_by = escape(event.reason or event.limit or "")
+            self._console.print(f"\n[bold yellow]Best effort[/] (budget: {ended_by}):")
+            self._console.print(escape(event.answer or ""))
         else:
             why = event.problem.detail if event.problem else event.reason
             ending = f"{event.kind}{f': {why}' if why else ''}"
             self._console.print(f"\n[bold red]No answer[/] ({escape(ending)})")
         self._console.print(f"[dim]{cost}[/]")
+        if event.is_kept:
+            self._console.print(f"[dim]kept: toolwright runs show {event.run_id}[/]")
 
 
 def _age(seconds: float) -> str:

@@ -19,7 +19,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from cli.session import CliSettings, checked, gateway_answers
 from cli.tool_pins import approve_changed, tell_of_change, user_pins
-from services.contracts.apis import ApiRef
+from services.contracts.apis import ApiRef, SideEffect
 from services.contracts.errors import InvalidArgument, NotFound, ServiceError, Unavailable
 from services.contracts.toolenv import CatalogueChange
 from services.kit.settings import SharedSettings
@@ -188,6 +188,22 @@ def remove_tool(tool: Annotated[str, typer.Argument(help="Category/tool")]) -> N
         remove(user_root(), category, name)
     print(f"removed {tool}")
     user_pins().forget(tool)  # added again, it is seen for the first time
+    tell_gateway()
+
+
+def correct_effect(
+    address: Annotated[str, typer.Argument(help="Category/tool/api, or Category/tool for all.")],
+    effect: Annotated[
+        Literal["read", "idempotent", "write", "irreversible", "declared"],
+        typer.Argument(help="What a call does; `declared` takes a correction back."),
+    ],
+) -> None:
+    """Correct what an API, or a whole tool, is said to do to the world."""
+    from services.toolenv.effects import EffectBook
+
+    chosen = None if effect == "declared" else SideEffect(effect)
+    EffectBook(user_root()).correct(address, chosen)
+    print(f"{address}: {'as its document says' if chosen is None else effect}")
     tell_gateway()
 
 

@@ -20,6 +20,7 @@ from services.contracts.toolenv import ApiHealth, CallStatus, Observation, ToolC
 app = typer.Typer(help="Add, import, list, show, validate and call tools.", no_args_is_help=True)
 app.command("add")(tool_sources.add)
 app.command("remove")(tool_sources.remove_tool)
+app.command("effect")(tool_sources.correct_effect)
 app.command("export")(tool_sources.export)
 app.add_typer(tool_sources.imports, name="import")
 tool_sources.imports.command("mcp")(mcp.import_mcp)

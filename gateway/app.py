@@ -9,7 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from gateway.backends import Backends
 from gateway.bootstrap import open_backends
-from gateway.routes import page, retrieve, runs, stream, tools
+from gateway.routes import kept, page, retrieve, runs, stream, tools
 from gateway.runs import RunPool
 from gateway.security import SameOriginMiddleware
 from gateway.settings import GatewaySettings
@@ -37,7 +37,14 @@ def build_app(
 
     app = create_app(
         title="Toolwright gateway",
-        routers=(stream.router, runs.router, retrieve.router, tools.router, page.router),
+        routers=(
+            stream.router,
+            runs.router,
+            kept.router,
+            retrieve.router,
+            tools.router,
+            page.router,
+        ),
         open_service=open_state,
         check_ready=_check_ready,
     )

@@ -12,6 +12,9 @@ from services.contracts.clients.retriever import HttpRetriever
 from services.contracts.clients.toolenv import HttpToolEnv
 from services.contracts.planner import Limits
 
+# A run holds a connection while it lasts; `max_concurrent_runs` bounds them, with a clear refusal.
+_UNBOUNDED = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+
 
 def limits_of(settings: GatewaySettings) -> Limits:
     """Budgets of every run that comes in from outside."""
@@ -27,13 +30,18 @@ async def open_backends(settings: GatewaySettings) -> AsyncIterator[Backends]:
     """Connect to the services."""
     async with AsyncExitStack() as stack:
         planner, retriever, toolenv = [
-            await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False))
+            await stack.enter_async_context(
+                httpx.AsyncClient(base_url=url, limits=_UNBOUNDED, trust_env=False)
+            )
             for url in (settings.planner_url, settings.retriever_url, settings.toolenv_url)
         ]
+        runs = HttpPlanner(planner)
         yield Backends(
-            planner=HttpPlanner(planner),
+            planner=runs,
             retriever=HttpRetriever(retriever),
             toolenv=HttpToolEnv(toolenv),
             limits=limits_of(settings),
             max_concurrent_runs=settings.max_concurrent_runs,
+            control=runs,
+            keeper=runs,
         )

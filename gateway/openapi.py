@@ -4,6 +4,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "One JSON object per line", "content": {"application/x-ndjson": {}}}
+}
+"""What `responses` of a route that streams takes."""
 _DEFINITIONS = "#/$defs/"
 
 

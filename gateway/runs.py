@@ -1,20 +1,24 @@
-"""Starts runs for clients: one bounded pool for every protocol, closed when the client leaves."""
+"""Starts runs for clients: one bound for every protocol, and a client that leaves ends its run."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from starlette.types import Receive, Scope, Send
 
 from gateway.backends import Backends
 from services.contracts.errors import ResourceExhausted
-from services.contracts.planner import PlanEvent, SolveRequest
-from services.contracts.retriever import MAX_TEXT_CHARS
+from services.contracts.ids import RunId
+from services.contracts.planner import Limits, PlanEvent, Queued, SolveRequest
+from services.contracts.retriever import MAX_TEXT_CHARS, MAX_TOP_K
 from services.kit.streaming import NdjsonResponse
 
+RUN_ID_HEADER = "X-Run-Id"
 _READING_S = 60.0  # a client may read on after the run's own deadline, but not for ever
+_WAITING_S = 3600.0  # for a turn; the planner bounds how many wait, not how long
 
 
 def _with_text(text: str) -> str:
@@ -23,66 +27,118 @@ def _with_text(text: str) -> str:
     return text
 
 
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):  # which Python takes for 0 or 1
+        raise ValueError("a number is expected, not a truth value")
+    return value
+
+
 InstructionText = Annotated[str, Field(max_length=MAX_TEXT_CHARS), AfterValidator(_with_text)]
 """What a client asks, in every protocol."""
 
 
+TopK = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1, le=MAX_TOP_K)]
+"""How many APIs are retrieved."""
+
+
+def new_run_id() -> RunId:
+    """A name that nobody guesses: who knows it may cancel the run."""
+    return RunId(uuid.uuid4().hex)
+
+
+def bounded(asked: Limits | None, *, most: Limits) -> Limits:
+    """What a client asks for, never above the gateway's own limits, which hold for the rest."""
+    if asked is None:
+        return most
+    chosen = {name: getattr(asked, name) for name in asked.model_fields_set}
+    tops = {name: getattr(most, name) for name in chosen}
+    return most.model_copy(
+        update={
+            name: tops[name] if value is None else _least(value, tops[name])
+            for name, value in chosen.items()
+        }
+    )
+
+
+def _least(value: float, top: float | None) -> float:
+    return value if top is None else min(value, top)
+
+
 class RunPool:
-    """Counts the runs in flight; never queues, so that a client learns at once."""
+    """Counts the open responses; the planner decides whose run works and whose waits."""
 
     def __init__(self, backends: Backends) -> None:
         self._backends = backends
-        self._running = 0
+        self._open = 0
 
     @property
-    def running(self) -> int:
-        """Runs in flight."""
-        return self._running
-
-    @property
-    def longest_s(self) -> float:
-        """Seconds after which a response is cut off, even if its client stopped reading."""
-        return self._backends.limits.deadline_s + _READING_S
+    def open(self) -> int:
+        """Open responses."""
+        return self._open
 
     @contextmanager
     def place(self) -> Iterator[None]:
         """Hold one place of the pool.
 
         Raises:
-            ResourceExhausted: `max_concurrent_runs` are in flight.
+            ResourceExhausted: `max_concurrent_runs` responses are open.
         """
         limit = self._backends.max_concurrent_runs
-        if self._running >= limit:
+        if self._open >= limit:
             raise ResourceExhausted(
-                f"{self._running} runs are in flight, the limit is {limit}; try again shortly, "
+                f"{self._open} runs are open, the limit is {limit}; try again shortly, "
                 "or raise GATEWAY_MAX_CONCURRENT_RUNS"
             )
-        self._running += 1
+        self._open += 1
         try:
             yield
         finally:
-            self._running -= 1
+            self._open -= 1
 
-    async def run(self, request: SolveRequest) -> AsyncGenerator[PlanEvent, None]:
-        """Yield a run's events; closing the generator cancels the run."""
+    async def run(
+        self, request: SolveRequest, patience: asyncio.Timeout | None = None
+    ) -> AsyncGenerator[PlanEvent, None]:
+        """Yield a run's events; closing the generator cancels the run.
+
+        Args:
+            request: What to solve.
+            patience: Is set to the time that a run may take, counted from its turn on.
+        """
+        waits = patience is not None
         async with aclosing(self._backends.planner.solve(request)) as events:
             async for event in events:
+                if waits and patience is not None and not isinstance(event, Queued):
+                    waits = False
+                    _extend(patience, request.limits.deadline_s + _READING_S)
                 yield event
 
 
+def _extend(patience: asyncio.Timeout, seconds: float) -> None:
+    if not patience.expired():  # then its response is on its way out
+        patience.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+Lines = Callable[[AsyncGenerator[PlanEvent, None]], AsyncGenerator[str, None]]
+"""Writes a run's events in a protocol."""
+
+
 class RunResponse(NdjsonResponse):
-    """The stream of one run.
+    """The stream of one run; `X-Run-Id` names it.
 
     It takes its place in the pool itself, before the headers are sent: a refusal is a real 429, no
     two requests can take the last place, and a response that never starts holds none.
     """
 
-    def __init__(self, lines: AsyncGenerator[str, None], *, pool: RunPool) -> None:
-        super().__init__(lines)
+    def __init__(self, pool: RunPool, request: SolveRequest, lines: Lines) -> None:
+        self._patience = asyncio.Timeout(None)
+        super().__init__(lines(pool.run(request, self._patience)))
+        if request.run_id is not None:
+            self.headers[RUN_ID_HEADER] = request.run_id
         self._pool = pool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the response; see the class."""
         with self._pool.place():
-            async with asyncio.timeout(self._pool.longest_s):
+            async with self._patience:
+                _extend(self._patience, _WAITING_S)
                 await super().__call__(scope, receive, send)

@@ -19,8 +19,9 @@ class GatewaySettings(ServedSettings):
     """Base URL of the retriever."""
     toolenv_url: str = "http://toolenv:8000"
     """Base URL of the tool environment."""
-    max_concurrent_runs: int = Field(default=64, ge=1, le=100_000)
-    """Runs served at once; one more is refused with 429."""
+    max_concurrent_runs: int = Field(default=320, ge=1, le=100_000)
+    """Runs open at once, working or waiting; one more is refused with 429. By default what the
+    planner lets work and wait (`PLANNER_MAX_RUNS`, `PLANNER_MAX_WAITING_RUNS`)."""
     max_depth: int = Field(default=12, ge=1, le=1_000)
     """Depth limit of a run, edges in ToolBench's counting."""
     max_llm_calls: int = Field(default=60, ge=1, le=10_000)

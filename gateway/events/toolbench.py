@@ -151,9 +151,12 @@ class ToolBenchTranslator:
         return lines
 
     def _ended(self, event: RunEnded) -> Line:
-        if event.kind != "answered":
+        if event.kind != "answered" and not event.is_best_effort:
             return request_error(_why(event))
-        output = {"return_type": "give_answer", "final_answer": event.answer or ""}
+        answer = event.answer or ""
+        if event.is_best_effort:  # to be shown, not an error; the protocol has no field for it
+            answer = f"(Best effort, the search was ended early: {event.reason})\n\n{answer}"
+        output = {"return_type": "give_answer", "final_answer": answer}
         return {
             "method_name": "on_request_end",
             "block_id": "end",

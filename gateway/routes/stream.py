@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 import structlog
 from fastapi import APIRouter, Request
@@ -13,14 +14,13 @@ from gateway.events.toolbench import (
     request_error,
     retrieval_started,
 )
-from gateway.openapi import json_body
-from gateway.runs import InstructionText, RunResponse
-from gateway.state import GatewayState, state_of
+from gateway.openapi import STREAMED, json_body
+from gateway.runs import InstructionText, RunResponse, TopK, new_run_id
+from gateway.state import state_of
 from services.contracts.base import ForeignModel
 from services.contracts.errors import Internal, ServiceError
 from services.contracts.methods import DEFAULT_METHOD, OFFERED_METHODS, parse_method
-from services.contracts.planner import RunEnded, SolveRequest
-from services.contracts.retriever import MAX_TOP_K
+from services.contracts.planner import PlanEvent, RunEnded, SolveRequest
 from services.contracts.toolenv import CallSource
 from services.kit.app import parse_body
 from services.kit.boundary import attribute_to
@@ -33,7 +33,7 @@ class StreamRequest(ForeignModel):
     """ToolBench's request body; unknown fields are ignored, as its UI may send more."""
 
     text: InstructionText
-    top_k: int = Field(default=5, ge=1, le=MAX_TOP_K)
+    top_k: TopK = 5
     method: str = DEFAULT_METHOD
     sources: tuple[CallSource, ...] | None = Field(default=None, min_length=1, max_length=5)
     """Who may answer calls (ours, not ToolBench's); see `RunRequest`."""
@@ -43,7 +43,11 @@ _BODY = TypeAdapter(StreamRequest)
 
 
 @router.post(
-    "/stream", status_code=200, response_class=RunResponse, openapi_extra=json_body(StreamRequest)
+    "/stream",
+    status_code=200,
+    response_class=RunResponse,
+    responses=STREAMED,
+    openapi_extra=json_body(StreamRequest),
 )
 @router.get("/stream", include_in_schema=False)
 async def stream(request: Request) -> RunResponse:
@@ -57,8 +61,9 @@ async def stream(request: Request) -> RunResponse:
         top_k=body.top_k,
         sources=body.sources,
         limits=state.backends.limits,
+        run_id=new_run_id(),
     )
-    return RunResponse(_lines(state, solve, shown_method=body.method), pool=state.pool)
+    return RunResponse(state.pool, solve, partial(_lines, solve, shown_method=body.method))
 
 
 @router.get("/methods")
@@ -68,13 +73,13 @@ async def methods() -> dict[str, list[str]]:
 
 
 async def _lines(
-    state: GatewayState, solve: SolveRequest, *, shown_method: str
+    solve: SolveRequest, run: AsyncGenerator[PlanEvent, None], *, shown_method: str
 ) -> AsyncGenerator[str, None]:
     """The stream's text; the last event has no newline, as in the reference."""
     yield encode(retrieval_started()) + "\n"
     translator = ToolBenchTranslator(instruction=solve.instruction, method=shown_method)
     try:
-        async with attribute_to(Internal, "stream"), aclosing(state.pool.run(solve)) as events:
+        async with attribute_to(Internal, "stream"), aclosing(run) as events:
             async for event in events:
                 is_last = isinstance(event, RunEnded)
                 for line in translator.translate(event):

@@ -18,7 +18,7 @@ from services.contracts.toolenv import (
     OverflowPart,
     ToolCall,
 )
-from services.kit.app import describe_validation, parse_body, read_body
+from services.kit.app import describe_validation, parse_body, read_body, until_disconnect
 
 router = APIRouter(tags=["tools"])
 _BODY = TypeAdapter(ToolCall)
@@ -76,14 +76,15 @@ async def show_tool(request: Request, category: str, tool: str, api: str) -> Api
 async def call_tools(request: Request) -> list[CallResult]:
     """Run several API calls side by side; one that fails does not touch its siblings."""
     calls = await parse_body(request, _BODIES)
-    return await state_of(request).backends.toolenv.invoke_many(calls)
+    toolenv = state_of(request).backends.toolenv
+    return await until_disconnect(request, toolenv.invoke_many(calls))
 
 
 @router.post("/v1/tools/call", openapi_extra=json_body(ToolCall))
 async def call_tool(request: Request) -> Observation:
     """Run one API call and return its observation."""
     call = await parse_body(request, _BODY)
-    return await state_of(request).backends.toolenv.invoke(call)
+    return await until_disconnect(request, state_of(request).backends.toolenv.invoke(call))
 
 
 def _ref(category: str, tool: str, api: str) -> ApiRef:
@@ -103,4 +104,4 @@ async def call_api(request: Request, category: str, tool: str, api: str) -> Obse
         raise InvalidArgument(describe_validation(exc)) from exc
     except UnicodeDecodeError as exc:
         raise InvalidArgument(f"body: byte {exc.start} is not UTF-8; send JSON") from exc
-    return await state_of(request).backends.toolenv.invoke(call)
+    return await until_disconnect(request, state_of(request).backends.toolenv.invoke(call))

@@ -12,6 +12,8 @@ from infra.embedded.host import HostOptions, open_queue, open_system
 from services.contracts.errors import DeadlineExceeded, InvalidArgument
 from services.contracts.evaluator import Report, Sample, SampleResult
 from services.contracts.ids import SampleId
+from services.contracts.llm import ModelInfo
+from services.contracts.methods import asks_in_words, parse_method
 from services.contracts.planner import Limits
 from services.evaluator.bootstrap import open_results
 from services.evaluator.campaign import (
@@ -96,16 +98,29 @@ async def run_campaign(
             "evaluate fewer at once with --limit"
         )
     results = open_results(shared)
+    left_out: dict[str, str] = {}
     with results.claim(campaign):
         pending = _pending(samples, results, on_done)
         if pending:
             # The same number twice: nobody's own tools take part.
             bundled = HostOptions(with_user_tools=False)
             async with open_system(shared, bundled) as system, open_queue(system) as redis_url:
+                left_out = _unfit(methods, await system.model.describe())
+                pending = [sample for sample in pending if sample.method not in left_out]
                 await asyncio.to_thread(_submit, pending, redis_url, settings)
                 await _wait(pending, results, on_done, stall_s=_stall_s(settings))
     chosen = {sample.sample_id for sample in samples}
-    return summarise(campaign, [r for r in results.campaign(campaign) if r.sample_id in chosen])
+    judged = [result for result in results.campaign(campaign) if result.sample_id in chosen]
+    return summarise(campaign, judged).model_copy(update={"left_out": left_out})
+
+
+def _unfit(methods: Sequence[str], model: ModelInfo) -> dict[str, str]:
+    """Methods that this model cannot follow, with the reason."""
+    if model.follows_instructions:
+        return {}
+    reason = f"asks the model in words, and {model.model!r} only proposes calls"
+    parsed = [parse_method(name) for name in methods]
+    return {method.name: reason for method in parsed if asks_in_words(method)}
 
 
 def _pending(

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -22,9 +22,11 @@ from services.contracts.retriever import Retriever
 from services.contracts.toolenv import CallSource
 from services.kit.app import create_app
 from services.kit.settings import SharedSettings
+from services.kit.telemetry import open_telemetry
 from services.llm.bootstrap import open_llm
 from services.llm.settings import LlmSettings
-from services.planner.bootstrap import options_of
+from services.planner.bootstrap import options_of, shelf_of
+from services.planner.journal.shelf import Shelf
 from services.planner.routes import router as planner_router
 from services.planner.service import PlannerService
 from services.planner.settings import PlannerSettings
@@ -51,6 +53,8 @@ class HostOptions:
     """Who answers tool calls, preferred first; the service's own order when `None`."""
     with_user_tools: bool = True
     """Serve the tools that users have added, next to those of the root."""
+    runs: Shelf | None = None
+    """Where runs are kept; the planner's own place when `None`."""
     with_retriever: bool = True
     """Closed-domain batches need none."""
 
@@ -75,6 +79,8 @@ class EmbeddedSystem:
             toolenv=self.toolenv,
             limits=limits_of(settings),
             max_concurrent_runs=settings.max_concurrent_runs,
+            control=self.planner,
+            keeper=self.planner,
         )
 
 
@@ -85,6 +91,12 @@ async def open_system(
     """Open model, sandbox and index side by side, and the planner over them."""
     options = options or HostOptions()
     async with AsyncExitStack() as stack:
+        telemetry = open_telemetry(
+            "toolwright",
+            endpoint=shared.otel_exporter_otlp_endpoint,
+            file=shared.toolwright_trace_file,
+        )
+        stack.enter_context(telemetry)
         model = await stack.enter_async_context(open_llm(_llm_settings(shared), shared))
         settings = _toolenv_settings(options)
         toolenv = await stack.enter_async_context(open_toolenv(settings, shared, model=model))
@@ -101,7 +113,8 @@ async def open_system(
             model=model,
             toolenv=toolenv,
             retriever=retriever,
-            options=replace(options_of(PlannerSettings(), shared), max_runs=_MAX_RUNS),
+            options=options_of(PlannerSettings(), shared),
+            shelf=options.runs or shelf_of(PlannerSettings(), shared),
         )
         yield EmbeddedSystem(planner, model, toolenv, retriever, shared)
 

@@ -67,6 +67,17 @@ class ApiParameter(ForeignModel):
     """The whole schema where the source has one (OpenAPI, MCP, type hints)."""
 
 
+class InverseCall(ForeignModel):
+    """The call that undoes another one."""
+
+    api: ApiRef
+    """An API of the same tool."""
+    arguments: dict[str, JsonValue] = {}
+    """Values by parameter, in standard form. A text `$arguments.a.b` or `$response.a.0.b`, at any
+    depth of a value, stands for that field of the undone call's arguments or response; all else is
+    meant as it is."""
+
+
 class ApiDocument(ForeignModel):
     """One API of the catalogue: its address, and its document with raw names."""
 
@@ -83,6 +94,8 @@ class ApiDocument(ForeignModel):
     """Example or schema of a response; `None` when the document has none."""
     declared_effect: SideEffect | None = None
     """What the source says about side effects; `None` when it says nothing."""
+    inverse: InverseCall | None = None
+    """How a call is undone; `None` when nothing is registered for that."""
 
     @property
     def side_effect(self) -> SideEffect:

@@ -67,8 +67,17 @@ class SampleResult(ForeignModel):
     record: dict[str, JsonValue] | None = None
 
 
+class MeanCost(ForeignModel):
+    """Mean of what a sample cost."""
+
+    mean: float
+    interval_low: float
+    interval_high: float
+    """95 % bootstrap interval over samples, seeded."""
+
+
 class MethodReport(ForeignModel):
-    """Pass rate of one method."""
+    """Pass rate and costs of one method."""
 
     method: str
     n: int = Field(ge=0)
@@ -83,6 +92,11 @@ class MethodReport(ForeignModel):
     mean_llm_calls: float
     mean_seconds: float
     backtracked: int = Field(ge=0)
+    llm_calls: MeanCost | None = None
+    """The costs are per judged sample; `None` when n is 0."""
+    tool_calls: MeanCost | None = None
+    tokens: MeanCost | None = None
+    seconds: MeanCost | None = None
 
 
 class PairedDifference(ForeignModel):
@@ -103,6 +117,8 @@ class Report(ForeignModel):
     campaign: str
     methods: tuple[MethodReport, ...]
     differences: tuple[PairedDifference, ...] = ()
+    left_out: dict[str, str] = {}
+    """Methods that were asked for and not run, with the reason."""
 
 
 class Evaluator(Protocol):

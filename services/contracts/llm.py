@@ -124,3 +124,14 @@ class ChatModel(Protocol):
     def stream(self, request: ChatRequest) -> AsyncIterator[CompletionDelta]:
         """Sample one reply and yield it as it grows; raises as `complete`."""
         ...
+
+    async def describe(self) -> ModelInfo:
+        """Which model answers, and what it can do; quick after the first time.
+
+        What the backend does not tell is left at its default.
+
+        Raises:
+            Unavailable: The service cannot be reached.
+            DeadlineExceeded: It did not answer in time.
+        """
+        ...

@@ -20,22 +20,24 @@ class Family(NamedTuple):
     """What the number counts; empty when the name has none."""
     limit: int = 0
     """Largest number."""
+    asks_in_words: bool = False
+    """It asks the model to rank, plan or reflect, which a model that only proposes calls cannot."""
 
 
 FAMILIES: Final = (
     Family("react", "CoT@", "chains", MAX_CHAINS),
     Family("dfsdt", "DFS_woFilter_w", "beam width", MAX_BEAM_WIDTH),
-    Family("dfs_ranked", "DFS_w", "beam width", MAX_BEAM_WIDTH),
-    Family("bfs", "BFS_w", "beam width", MAX_BEAM_WIDTH),
-    Family("best_first", "BestFirst_w", "branching", MAX_BEAM_WIDTH),
-    Family("uct_vote", "UCT_vote"),
-    Family("lats", "LATS_w", "branching", MAX_BEAM_WIDTH),
-    Family("reflexion", "Reflexion@", "trials", MAX_CHAINS),
-    Family("rewoo", "ReWOO"),
-    Family("llm_compiler", "LLMCompiler"),
-    Family("babyagi", "BabyAGI"),
-    Family("creator", "CREATOR"),
-    Family("agentverse", "AgentVerse"),
+    Family("dfs_ranked", "DFS_w", "beam width", MAX_BEAM_WIDTH, asks_in_words=True),
+    Family("bfs", "BFS_w", "beam width", MAX_BEAM_WIDTH, asks_in_words=True),
+    Family("best_first", "BestFirst_w", "branching", MAX_BEAM_WIDTH, asks_in_words=True),
+    Family("uct_vote", "UCT_vote", asks_in_words=True),
+    Family("lats", "LATS_w", "branching", MAX_BEAM_WIDTH, asks_in_words=True),
+    Family("reflexion", "Reflexion@", "trials", MAX_CHAINS, asks_in_words=True),
+    Family("rewoo", "ReWOO", asks_in_words=True),
+    Family("llm_compiler", "LLMCompiler", asks_in_words=True),
+    Family("babyagi", "BabyAGI", asks_in_words=True),
+    Family("creator", "CREATOR", asks_in_words=True),
+    Family("agentverse", "AgentVerse", asks_in_words=True),
 )
 ALIASES: Final = {
     "react": "CoT@1",
@@ -58,6 +60,24 @@ ALIASES: Final = {
 }
 OFFERED_METHODS: Final = (DEFAULT_METHOD, "CoT@1")
 """What a user may pick from; `CoT@n` and `DFS_woFilter_wN` take other numbers too."""
+COMPARED_METHODS: Final = (
+    "CoT@1",
+    "CoT@3",
+    "DFS_woFilter_w2",
+    "DFS_woFilter_w3",
+    "DFS_w2",
+    "BFS_w2",
+    "BestFirst_w3",
+    "UCT_vote",
+    "LATS_w3",
+    "Reflexion@3",
+    "ReWOO",
+    "LLMCompiler",
+    "BabyAGI",
+    "CREATOR",
+    "AgentVerse",
+)
+"""One or two of every family: what a comparison of methods runs."""
 
 _NUMBER: Final = re.compile(r"\d{1,9}", re.ASCII)
 _ADDED: Final = re.compile(r"[a-z][a-z0-9_]{0,30}\.[A-Za-z0-9_@-]{1,32}", re.ASCII)
@@ -99,6 +119,11 @@ def parse_method(name: str) -> Method:
         return Method(full, full, 1)
     aliases = ", ".join(ALIASES)
     raise InvalidArgument(f"unknown method {shown!r}; {_EXPECTED}, or one of {aliases}")
+
+
+def asks_in_words(method: Method) -> bool:
+    """Whether the method needs a model that answers free questions; unknown ones may not."""
+    return any(family.kind == method.kind and family.asks_in_words for family in FAMILIES)
 
 
 def _number(name: str, number: int, family: Family) -> int:

@@ -188,6 +188,8 @@ class Deliberated(_Event):
     text: str
     usage: Usage
     latency_s: float = Field(ge=0)
+    is_readable: bool = True
+    """False when the search found no verdict in the text and went on with a neutral one."""
 
 
 class ApprovalAsked(_Event):
@@ -213,6 +215,8 @@ class ToolStarted(_NodeEvent):
     arguments: str
     api: ApiRef | None = None
     """`None` for Finish and for names that no function bears."""
+    input_node_id: int | None = None
+    """The action's own node, which can be forked; `None` where the tree gets it later or never."""
     compensates: int | None = None
     """The call whose effect this one undoes, because its branch was abandoned."""
 
@@ -248,6 +252,21 @@ class ExpansionFinished(_NodeEvent):
     """The expansion's last action, `None` when it had none."""
 
 
+class ToolProposal(ForeignModel):
+    """A tool that a run made and used, offered to the catalogue. Nobody adopts it but the user."""
+
+    name: str
+    """Of its first function."""
+    source: str
+    """A Python module; its public functions become APIs."""
+    tests: str
+    """Functions `test_*` without arguments, to be run after `source` in one module; all passed."""
+    failed_tests: int = Field(default=0, ge=0)
+    """How many more the model wrote that did not pass."""
+    instruction: str
+    """What it was made for."""
+
+
 class RunEnded(_Event):
     """Always the last event.
 
@@ -259,6 +278,8 @@ class RunEnded(_Event):
 
     kind: Literal["answered", "gave_up", "exhausted", "cancelled", "failed"]
     run_id: RunId | None = None
+    is_kept: bool = False
+    """The run can be looked at, replayed and forked under its id."""
     answer: str | None = None
     """Plain text of the final answer; of an exhausted run, the best that was found until then."""
     is_best_effort: bool = False
@@ -285,6 +306,8 @@ class RunEnded(_Event):
     extra_usage: Usage = Usage()
     record: dict[str, JsonValue] | None = None
     """ToolBench's answer file, when asked for and the run did not fail."""
+    proposal: ToolProposal | None = None
+    """A tool that the run made, with tests that it passes."""
 
 
 PlanEvent = Annotated[
@@ -395,7 +418,8 @@ class RunKeeper(Protocol):
 
         Raises:
             NotFound: No such run is kept.
-            FailedPrecondition: The run has ended, or is going on now.
+            FailedPrecondition: The run came to its end by itself, or is going on now; one that
+                failed or was cancelled can go on.
         """
         ...
 
@@ -407,6 +431,12 @@ class RunKeeper(Protocol):
             InvalidArgument: The node cannot be changed in that way.
         """
         ...
+
+
+class Decision(WireModel):
+    """The answer to an `ApprovalAsked`, over HTTP."""
+
+    approve: bool
 
 
 class RunControl(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.base import ForeignModel, WireModel
@@ -12,6 +12,7 @@ from services.contracts.errors import Problem
 
 MAX_ARGUMENTS_CHARS = 65_536
 MAX_CALLS_TOGETHER = 64
+MAX_TRIAL_CHARS = 65_536
 
 
 class CallStatus(StrEnum):
@@ -41,6 +42,8 @@ class CallStatus(StrEnum):
     OUTPUT_LIMIT = "output_limit"
     RESOURCE_LIMIT = "resource_limit"
     """CPU or memory limit, or the tool's process crashed."""
+    NOT_ALLOWED = "not_allowed"
+    """No tool was called: the run may not make this call, because it changes something."""
     MODEL_ERROR = "model_error"
     """No tool was called: the language model failed."""
 
@@ -64,6 +67,16 @@ class ToolCall(WireModel):
     whose operator may also forbid some."""
     user: str | None = Field(default=None, max_length=128)
     """Whose credentials are used first; `None` uses only those shared by all."""
+
+
+class Trial(WireModel):
+    """Code that somebody wants to try before it becomes a tool."""
+
+    source: str = Field(max_length=MAX_TRIAL_CHARS)
+    """A Python module."""
+    function: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")
+    """A function of the module, called with the arguments."""
+    arguments: dict[str, JsonValue] = {}
 
 
 class Attempt(ForeignModel):
@@ -165,8 +178,8 @@ class OverflowPart(ForeignModel):
     total_bytes: int = Field(ge=0)
 
 
-class ToolEnv(Protocol):
-    """Executes tool calls. Safe to call concurrently."""
+class ToolCaller(Protocol):
+    """What a search needs of a tool environment. Safe to call concurrently."""
 
     async def invoke(self, call: ToolCall) -> Observation:
         """Execute one call before the request's deadline.
@@ -185,6 +198,27 @@ class ToolEnv(Protocol):
         """
         ...
 
+    async def try_code(self, trial: Trial) -> Observation:
+        """Run code that is no tool of the catalogue: in the sandbox, without network or secrets.
+
+        Returns:
+            As `invoke`; whatever the code does is an observation.
+
+        Raises:
+            FailedPrecondition: This environment has no sandbox.
+            ResourceExhausted: Too many calls wait already.
+            Unavailable: The sandbox cannot run calls now.
+        """
+        ...
+
+    async def describe(self, refs: Sequence[ApiRef]) -> list[ApiDocument]:
+        """Documents of those of `refs` that exist, in the order asked; unknown ones left out."""
+        ...
+
+
+class ToolEnv(ToolCaller, Protocol):
+    """The whole tool environment. Safe to call concurrently."""
+
     async def invoke_many(self, calls: Sequence[ToolCall]) -> list[CallResult]:
         """Execute calls side by side, each as `invoke` does; results in the order of the calls.
 
@@ -194,10 +228,6 @@ class ToolEnv(Protocol):
         Raises:
             InvalidArgument: There are more than `MAX_CALLS_TOGETHER`.
         """
-        ...
-
-    async def describe(self, refs: Sequence[ApiRef]) -> list[ApiDocument]:
-        """Documents of those of `refs` that exist, in the order asked; unknown ones left out."""
         ...
 
     async def catalogue(self) -> list[ApiDocument]:

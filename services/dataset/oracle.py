@@ -22,6 +22,7 @@ from services.contracts.llm import (
     FunctionSchema,
     Message,
     MessageToolCall,
+    ModelInfo,
 )
 from services.contracts.toolbench.names import function_name
 from services.dataset.instructions import Instruction, bind_results, call_arguments, fill
@@ -91,6 +92,10 @@ class OracleModel:
     async def stream(self, request: ChatRequest) -> AsyncIterator[CompletionDelta]:
         """See `ChatModel.stream`; one piece."""
         yield CompletionDelta(completion=await self.complete(request))
+
+    async def describe(self) -> ModelInfo:
+        """See `ChatModel.describe`."""
+        return ModelInfo(model="oracle", engine="oracle", follows_instructions=False)
 
     def _reply(self, request: ChatRequest, instruction: Instruction) -> Turn:
         earlier = _earlier_candidates(request)

@@ -5,8 +5,14 @@ from collections.abc import Sequence
 from itertools import combinations
 from statistics import fmean
 
-from services.contracts.evaluator import MethodReport, PairedDifference, Report, SampleResult
-from services.evaluator.metrics.intervals import paired_difference_interval, wilson_interval
+from services.contracts.evaluator import (
+    MeanCost,
+    MethodReport,
+    PairedDifference,
+    Report,
+    SampleResult,
+)
+from services.evaluator.metrics.intervals import mean_interval, wilson_interval
 
 _BOOTSTRAP_SEED = 42
 
@@ -42,7 +48,18 @@ def _method(name: str, results: Sequence[SampleResult]) -> MethodReport:
         mean_llm_calls=fmean([result.llm_calls for result in judged]) if n else 0.0,
         mean_seconds=fmean([result.seconds for result in judged]) if n else 0.0,
         backtracked=sum(result.backtracked for result in judged),
+        llm_calls=_cost([result.llm_calls for result in judged]),
+        tool_calls=_cost([result.tool_calls for result in judged]),
+        tokens=_cost([result.total_tokens for result in judged]),
+        seconds=_cost([result.seconds for result in judged]),
     )
+
+
+def _cost(values: Sequence[float]) -> MeanCost | None:
+    if not values:
+        return None
+    interval = mean_interval(values, seed=_BOOTSTRAP_SEED)
+    return MeanCost(mean=fmean(values), interval_low=interval.low, interval_high=interval.high)
 
 
 def _difference(
@@ -57,7 +74,7 @@ def _difference(
     ]
     if not pairs:
         return None
-    interval = paired_difference_interval(pairs, seed=_BOOTSTRAP_SEED)
+    interval = mean_interval(pairs, seed=_BOOTSTRAP_SEED)
     return PairedDifference(
         method=results[0].method,
         baseline=baseline[0].method,

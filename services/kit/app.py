@@ -3,14 +3,15 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
 from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,8 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.contracts.context import (
     DEADLINE_HEADER,
     REQUEST_ID_HEADER,
+    TRACE_HEADER,
     deadline_in,
     request_scope,
+    trace_scope,
 )
 from services.contracts.errors import (
     DeadlineExceeded,
@@ -30,12 +33,16 @@ from services.contracts.errors import (
     ServiceError,
 )
 from services.contracts.ids import RequestId
+from services.kit.telemetry import is_tracing, note_error, span
 
 MAX_BODY_BYTES = 1 << 20
 _MAX_REQUEST_S = 86_400.0  # a day: the longest deadline a caller may ask for
+_CLIENT_CLOSED_REQUEST = 499  # nginx's number; HTTP has none
 _SCOPE_KEY = "toolwright.request_id"
 _ID_NAME = REQUEST_ID_HEADER.lower().encode()
 _DEADLINE_NAME = DEADLINE_HEADER.lower().encode()
+_TRACE_NAME = TRACE_HEADER.encode()
+_UNTRACED_PATHS = frozenset({"/healthz", "/readyz"})  # asked every few seconds, for ever
 _BODY_TIMEOUT_S = 30.0  # a client that stops sending must not hold a task for ever
 
 S = TypeVar("S")
@@ -44,7 +51,7 @@ log = structlog.get_logger()
 
 
 class ContextMiddleware:
-    """Puts the request's id and deadline into context variables, for streams too."""
+    """Puts the request's id, deadline and trace into context variables, for streams too."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -54,17 +61,23 @@ class ContextMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given_id = deadline = b""
+        given_id = deadline = traceparent = b""
         for name, value in scope["headers"]:  # in lower case, as ASGI demands
             if name == _ID_NAME:
                 given_id = value
             elif name == _DEADLINE_NAME:
                 deadline = value
+            elif name == _TRACE_NAME:
+                traceparent = value
         request_id = _accepted_id(given_id.decode("latin-1"))
         scope[_SCOPE_KEY] = request_id  # a crash is handled outside this middleware
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
+                status = message["status"]
+                served.set_attribute("http.response.status_code", status)
+                if status >= 500:
+                    note_error(served, str(status))
                 headers = [pair for pair in message.get("headers", ()) if pair[0] != _ID_NAME]
                 message["headers"] = [*headers, (_ID_NAME, request_id.encode())]
             await send(message)
@@ -72,8 +85,30 @@ class ContextMiddleware:
         with (
             request_scope(request_id),
             deadline_in(_seconds_left(deadline.decode("latin-1"))),
+            trace_scope(traceparent.decode("latin-1")),
+            _served(scope) as served,
         ):
             await self._app(scope, receive, send_with_id)
+
+
+@contextmanager
+def _served(scope: Scope) -> Iterator[Span]:
+    """The span of one request (HTTP server span of OpenTelemetry's conventions).
+
+    It is named by the route and not by the path, which may hold anything.
+    """
+    if not is_tracing() or scope["path"] in _UNTRACED_PATHS:
+        yield INVALID_SPAN
+        return
+    method = scope["method"]
+    with span(method, kind=SpanKind.SERVER, attributes={"http.request.method": method}) as served:
+        try:
+            yield served
+        finally:
+            route = getattr(scope.get("route"), "path", None)
+            if route is not None:
+                served.update_name(f"{method} {route}")
+                served.set_attribute("http.route", route)
 
 
 def _accepted_id(header: str) -> RequestId:
@@ -130,6 +165,46 @@ async def parse_body(
         return model.validate_json(await read_body(request, limit_bytes=limit_bytes))
     except ValidationError as exc:
         raise InvalidArgument(describe_validation(exc)) from exc
+
+
+class ClientLeft(Exception):
+    """The caller closed its connection; nobody reads the answer."""
+
+
+async def until_disconnect(request: Request, work: Awaitable[T]) -> T:
+    """Do a request's work for as long as its caller is there to hear of it.
+
+    Starlette watches the connection only while it streams an answer. Here a caller that leaves
+    cancels the work, so that what it waits for (a model, a tool, another service) ends too.
+
+    Args:
+        request: Its body must have been read.
+        work: Awaited in this task.
+
+    Raises:
+        ClientLeft: The caller left, and the work has ended.
+    """
+    task = asyncio.current_task()
+    assert task is not None, "runs in a request's task"
+    has_left = False
+
+    async def watch() -> None:
+        nonlocal has_left
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        has_left = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not has_left:
+            raise
+        task.uncancel()
+        raise ClientLeft from None
+    finally:
+        watcher.cancel()
 
 
 def describe_validation(exc: ValidationError) -> str:
@@ -198,6 +273,10 @@ def _add_error_handlers(app: FastAPI) -> None:
             trace = None if isinstance(exc, DeadlineExceeded) else exc
             log.warning("request_failed", code=exc.code, detail=exc.detail, exc_info=trace)
         return problem_response(exc.to_problem())
+
+    @app.exception_handler(ClientLeft)
+    async def on_client_left(_: Request, __: Exception) -> Response:
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)  # for the servers' sake; nobody reads
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid_request(_: Request, exc: RequestValidationError) -> Response:

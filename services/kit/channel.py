@@ -21,23 +21,25 @@ async def reported(
             `bound` reports are unread.
         bound: Reports that may be unread, >= 1.
     """
-    unread: asyncio.Queue[object] = asyncio.Queue(maxsize=bound)
-    is_read = True
+    unread: asyncio.Queue[object] = asyncio.Queue()
+    room = asyncio.Semaphore(bound)
+
+    async def report(item: T) -> None:
+        await room.acquire()
+        unread.put_nowait(item)
 
     async def run() -> None:
-        try:
-            await work(unread.put)
-        finally:
-            if is_read:  # else nobody would ever make room in a full queue
-                await unread.put(_END)
+        await work(report)
 
     task = asyncio.create_task(run())
+    # The end needs no room: work that is cancelled while nobody reads must not wait for a reader.
+    task.add_done_callback(lambda _: unread.put_nowait(_END))
     try:
         while (item := await unread.get()) is not _END:
+            room.release()
             yield item  # type: ignore[misc]  # only `work` reports, and it reports values of T
         await task
     finally:
-        is_read = False
         task.cancel()
         await asyncio.wait([task])
         if not task.cancelled():

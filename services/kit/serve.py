@@ -9,8 +9,10 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from services.contracts.errors import FailedPrecondition
 from services.kit.logging import configure_logging
 from services.kit.settings import ServedSettings, SharedSettings
+from services.kit.telemetry import open_telemetry
 
 BAD_SETTINGS = 2
 _STOP_S = 8  # for open streams; Docker kills after 10 s, and the service has to close after them
@@ -51,11 +53,20 @@ def serve(
         return BAD_SETTINGS
     configure_logging(shared.log_level)
     app = build_app(settings, shared)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        access_log=False,
-        timeout_graceful_shutdown=_STOP_S,
-    )
+    try:
+        with open_telemetry(
+            module,
+            endpoint=shared.otel_exporter_otlp_endpoint,
+            file=shared.toolwright_trace_file,
+        ):
+            uvicorn.run(
+                app,
+                host=settings.host,
+                port=settings.port,
+                access_log=False,
+                timeout_graceful_shutdown=_STOP_S,
+            )
+    except FailedPrecondition as exc:
+        sys.stderr.write(f"{module}: {exc.detail}\n")
+        return BAD_SETTINGS
     return 0

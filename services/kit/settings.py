@@ -62,5 +62,9 @@ class SharedSettings(ServiceSettings):
     """Model name asked of that server."""
     llm_api_key: Annotated[SecretStr | None, _Optional] = None
     """Key for that server."""
+    otel_exporter_otlp_endpoint: Annotated[str | None, _Optional] = None
+    """OpenTelemetry collector that gets traces (OTLP over HTTP), e.g. `http://collector:4318`."""
+    toolwright_trace_file: Annotated[Path | None, _Optional] = None
+    """File that gets traces, one span per line; for looking without a collector."""
     log_level: LogLevel = "INFO"
     """Least severe level that is written."""

@@ -50,9 +50,20 @@ async def _open_server(settings: LlmSettings, shared: SharedSettings) -> AsyncIt
             base_url=shared.llm_base_url,
             model=shared.llm_model,
             api_key=shared.llm_api_key.get_secret_value() if shared.llm_api_key else None,
-            dialect=ToolLlamaDialect() if settings.dialect == "toolllama" else None,
+            dialect=_dialect(settings),
             timeout_s=settings.request_timeout_s,
+            context_tokens=settings.context_tokens,
+            follows_instructions=settings.follows_instructions,
         )
+
+
+def _dialect(settings: LlmSettings) -> ToolLlamaDialect | None:
+    if settings.dialect != "toolllama":
+        return None
+    return ToolLlamaDialect(
+        history=settings.toolllama_history,
+        reference_parser=settings.toolllama_reference_parser,
+    )
 
 
 @asynccontextmanager
@@ -73,6 +84,8 @@ async def _open_local(settings: LlmSettings) -> AsyncIterator[Engine]:
         max_queue=settings.max_queue,
         threads=settings.threads,
         timeout_s=settings.request_timeout_s,
+        context_tokens=settings.context_tokens,
+        follows_instructions=settings.follows_instructions,
     )
     try:
         yield engine

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
 from services.contracts.llm import ChatRequest, Completion, CompletionDelta, ModelInfo
-from services.kit.app import parse_body
+from services.kit.app import parse_body, until_disconnect
 from services.kit.streaming import ndjson
 from services.llm.service import LlmService
 
@@ -26,7 +26,8 @@ def _service(request: Request) -> LlmService:
 @router.post("/complete")
 async def complete(request: Request) -> Completion:
     """Sample one reply to a `ChatRequest`."""
-    return await _service(request).complete(await parse_body(request, _REQUEST))
+    asked = await parse_body(request, _REQUEST)
+    return await until_disconnect(request, _service(request).complete(asked))
 
 
 @router.post("/complete/stream")
@@ -34,7 +35,7 @@ async def stream(request: Request) -> StreamingResponse:
     """Sample one reply; one `CompletionDelta` per line."""
     deltas = _service(request).stream(await parse_body(request, _REQUEST))
     # The first delta is awaited here, so that a refused request is answered with its status.
-    return ndjson(_resumed(await anext(deltas), deltas))
+    return ndjson(_resumed(await until_disconnect(request, anext(deltas)), deltas))
 
 
 async def _resumed(
@@ -49,4 +50,4 @@ async def _resumed(
 @router.get("/model")
 async def model(request: Request) -> ModelInfo:
     """Which model answers, and how."""
-    return _service(request).info
+    return await _service(request).describe()

@@ -27,8 +27,12 @@ class LlmService:
 
     @property
     def info(self) -> ModelInfo:
-        """Which model answers."""
+        """Which model answers, as far as that is known without asking a server."""
         return self._engine.info
+
+    async def describe(self) -> ModelInfo:
+        """See `ChatModel.describe`."""
+        return await self._engine.describe()
 
     async def check_ready(self) -> None:
         """See `Engine.check_ready`."""

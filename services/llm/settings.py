@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.settings import ServedSettings
+from services.llm.dialects.toolllama import History
 from services.llm.engines.constraint import Constrain
 
 
@@ -25,6 +26,12 @@ class LlmSettings(ServedSettings):
     dialect: Literal["openai", "toolllama"] = "openai"
     """How the server's model is talked to: `openai` is chat completions with tools, `toolllama`
     is ToolLLaMA's text over plain completions."""
+    toolllama_history: History = "training"
+    """Form of earlier turns in ToolLLaMA's text: `training` as the model was trained; the quirks of
+    published runs: `thoughts` leaves out their actions (ToolBench), `raw` their leading line break
+    (StableToolBench)."""
+    toolllama_reference_parser: bool = False
+    """Read ToolLLaMA's replies as ToolBench does, which makes calls of malformed text."""
     constrain: Constrain = "values"
     """What decoding forces to be valid (transformers only): nothing, offered names and schema keys,
     or also argument values taken from the instruction and the observations."""
@@ -36,5 +43,11 @@ class LlmSettings(ServedSettings):
     """Requests sent to the server at the same time (openai only)."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """Threads of torch; unset leaves OMP_NUM_THREADS in force."""
+    context_tokens: int | None = Field(default=None, ge=256, le=16_777_216)
+    """Tokens of prompt and reply together that the model holds; unset takes what the model or its
+    server says."""
+    follows_instructions: bool | None = None
+    """Whether the model answers free questions, which some search methods need; unset takes it from
+    the model's configuration, and means no for the dialect `toolllama`."""
     request_timeout_s: float = Field(default=300.0, gt=0, le=3600)
     """Longest time for one reply, seconds; a request's deadline may shorten it."""

@@ -48,6 +48,7 @@ class ActionSpace:
         )
         self._functions = (*rendered, Function(finish, None))
         self.documents = tuple(documents)
+        self._documents = {document.ref: document for document in documents}
 
     @property
     def schemas(self) -> tuple[FunctionSchema, ...]:
@@ -62,6 +63,10 @@ class ActionSpace:
             if function.api is not None:
                 found.setdefault(function.schema.name, function.api)
         return found
+
+    def document_of(self, api: ApiRef) -> ApiDocument | None:
+        """The document of an API; `None` when it is not of this action space."""
+        return self._documents.get(api)
 
     def find(self, name: str) -> Function | None:
         """The function a called name means, `None` when there is none.

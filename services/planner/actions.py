@@ -3,9 +3,11 @@
 import json
 from typing import NamedTuple
 
-from services.contracts.apis import ApiRef
+from services.contracts.apis import ApiDocument, ApiRef, SideEffect
 from services.contracts.compat import Compat
-from services.contracts.toolbench.codes import status_of_error_text
+from services.contracts.errors import ServiceError
+from services.contracts.planner import ToolFinished
+from services.contracts.toolbench.codes import code_of, status_of_error_text
 from services.contracts.toolbench.functions import FINISH
 from services.contracts.toolenv import (
     MAX_ARGUMENTS_CHARS,
@@ -14,11 +16,15 @@ from services.contracts.toolenv import (
     Observation,
     ObservationSource,
     ToolCall,
-    ToolEnv,
+    ToolCaller,
+    Trial,
 )
 from services.planner.action_space import ActionSpace
 from services.planner.budget import Budget
+from services.planner.compaction import trimmed
+from services.planner.effects import Deed, Ledger, Site, is_on_path
 from services.planner.finish import run_finish
+from services.planner.permission import Permission, Question
 
 # Failures that have no error string of the backend; the reference numbers them by what happened.
 _OUTSIDE_PROTOCOL = frozenset(
@@ -29,6 +35,11 @@ _OUTSIDE_PROTOCOL = frozenset(
         CallStatus.OUTPUT_LIMIT,
         CallStatus.RESOURCE_LIMIT,
     }
+)
+
+_MADE_BEFORE = (
+    "this call changes something and was made before on this path; it is not repeated, and the "
+    "earlier observation stands"
 )
 
 
@@ -45,35 +56,90 @@ class Outcome(NamedTuple):
     upstream_status: int | None = None
     age_s: float | None = None
     key: str | None = None
+    reused: bool = False
+    """The observation of an equal call; no tool was asked again."""
+
+    def told(self, *, call_id: int, node_id: int, expansion: int, depth: int) -> ToolFinished:
+        """The event that tells of it."""
+        return ToolFinished(
+            node_id=node_id,
+            expansion=expansion,
+            depth=depth,
+            call_id=call_id,
+            observation=self.observation,
+            status=self.status,
+            code=code_of(self.status),
+            source=self.source,
+            latency_s=self.latency_s,
+            upstream_status=self.upstream_status,
+            age_s=self.age_s,
+            key=self.key,
+            reused=self.reused,
+        )
 
 
 class ActionRunner:
-    """Runs the actions of one run, one after the other."""
+    """Runs the actions of one run; see `services.planner.effects` for which calls are made."""
 
     def __init__(
         self,
         *,
         space: ActionSpace,
-        toolenv: ToolEnv,
+        toolenv: ToolCaller,
         budget: Budget,
         compat: Compat,
         sources: tuple[CallSource, ...] | None = None,
+        permission: Permission | None = None,
+        user: str | None = None,
     ) -> None:
+        """Bind the parts of a run.
+
+        Args:
+            space: What the model may call.
+            toolenv: Carries calls out.
+            budget: Books them.
+            compat: Quirks to reproduce.
+            sources: Who may answer; `None` leaves it to the tool environment.
+            permission: What may be changed; nothing when `None`.
+            user: Whose credentials are used first.
+        """
+        self.ledger = Ledger(compat)
+        self._permission = permission or Permission()
+        self._user = user
         self._space = space
         self._toolenv = toolenv
         self._budget = budget
         self._compat = compat
         self._sources = sources
 
+    @property
+    def space(self) -> ActionSpace:
+        """What the model may call."""
+        return self._space
+
+    def refused(self, error: str) -> Outcome:
+        """The outcome of a call whose arguments are wrong; no tool is asked."""
+        return self._said(error, CallStatus.INVALID_ARGUMENTS)
+
     def api_of(self, name: str) -> ApiRef | None:
         """Which API a called name means; `None` for Finish and unknown names."""
         function = self._space.find(name)
         return function.api if function is not None else None
 
-    async def run(self, name: str, arguments: str) -> Outcome:
+    def name_of(self, api: ApiRef) -> str:
+        """The function that stands for an API; its own name where the model is shown none."""
+        return next((name for name, shown in self._space.apis.items() if shown == api), api.api)
+
+    async def run(self, name: str, arguments: str, *, site: Site | None = None) -> Outcome:
         """Carry out one action.
 
-        A tool that fails is an ordinary outcome.
+        A tool that fails is an ordinary outcome, and so is a call that is not allowed.
+
+        Args:
+            name: The called function.
+            arguments: The model's text.
+            site: Where the call is made. Without it nobody can be asked for an approval, and what
+                the call changed is never undone.
 
         Raises:
             ServiceError: The tool environment itself cannot work.
@@ -83,18 +149,109 @@ class ActionRunner:
             finished = run_finish(arguments, repair=self._compat.repair_finish_arguments)
             return Outcome(self._cut(finished.observation), finished.status, answer=finished.answer)
         api = self.api_of(name)
-        if api is None:
+        document = self._space.document_of(api) if api is not None else None
+        if document is None:
             text = self._space.unknown_function(name)
             return Outcome(self._cut(text), CallStatus.UNKNOWN_FUNCTION)
         if len(arguments) > MAX_ARGUMENTS_CHARS:
-            return self._refused(
-                f"the arguments have {len(arguments)} characters, more than {MAX_ARGUMENTS_CHARS}"
-            )
+            return self._too_long(arguments)
+        return await self._call(document, arguments, site)
+
+    async def undo(self, deed: Deed, arguments: str, *, call_id: int) -> Outcome:
+        """Make the registered inverse call of a deed; a failure of any kind is an outcome.
+
+        Args:
+            deed: What is to be undone; its document has an inverse.
+            arguments: Of the inverse call, see `inverse_arguments`.
+            call_id: Of the inverse call.
+
+        Raises:
+            BudgetSpent: The run's deadline came first.
+        """
+        inverse = deed.document.inverse
+        assert inverse is not None
+        if len(arguments) > MAX_ARGUMENTS_CHARS:
+            return self._too_long(arguments)
+        known = self._space.document_of(inverse.api)
+        effect = known.side_effect if known is not None else SideEffect.WRITE
+        question = Question(inverse.api, effect, arguments)
+        refusal = await self._permission.refusal(question, call_id=call_id)
+        if refusal is not None:
+            return self._said(refusal, CallStatus.NOT_ALLOWED)
+        self._budget.tool_calls += 1  # counted, but no limit keeps a run from clearing up
+        try:
+            seen = await self.ledger.observe(deed.document, self._invoke(inverse.api, arguments))
+        except ServiceError as exc:
+            return self._said(exc.detail, CallStatus.REQUEST_FAILED)
+        return self._outcome(seen.observation)
+
+    async def try_code(self, trial: Trial) -> Outcome:
+        """Run code that the model wrote, in the tool environment's sandbox; counted as a tool call.
+
+        Whatever the code does is an ordinary outcome. It reaches nothing outside, so that neither a
+        permission is needed nor an entry in the ledger.
+
+        Raises:
+            ServiceError: As `ToolCaller.try_code`.
+            BudgetSpent: The tool calls are spent, or the run's deadline came first.
+        """
+        self._budget.begin_tool_call()
         async with self._budget.wait():
-            observation = await self._toolenv.invoke(
-                ToolCall(api=api, arguments_text=arguments, sources=self._sources)
+            observation = await self._toolenv.try_code(trial)
+        return self._outcome(observation)
+
+    async def _call(self, document: ApiDocument, arguments: str, site: Site | None) -> Outcome:
+        """Make a call, unless an earlier observation stands for it or it is not allowed."""
+        ledger = self.ledger
+        async with ledger.turn(document, arguments):
+            deed = ledger.standing_for(document, arguments, site.node if site else None)
+            if deed is not None:
+                return self._standing(deed, site)
+            refusal = await self._refusal(document, arguments, site)
+            if refusal is not None:
+                return self._said(refusal, CallStatus.NOT_ALLOWED)
+            self._budget.begin_tool_call()
+            seen = await ledger.observe(document, self._invoke(document.ref, arguments))
+            ledger.enter(
+                Deed(
+                    document=document,
+                    arguments=arguments,
+                    site=site,
+                    observation=seen.observation,
+                    era=seen.era,
+                    relying={site.node} if site is not None else set(),
+                )
             )
-        self._budget.tool_calls += 1
+        return self._outcome(seen.observation)
+
+    async def _invoke(self, api: ApiRef, arguments: str) -> Observation:
+        """Reach the tool: the one place where a run calls one."""
+        call = ToolCall(api=api, arguments_text=arguments, sources=self._sources, user=self._user)
+        async with self._budget.wait():
+            return await self._toolenv.invoke(call)
+
+    async def _refusal(
+        self, document: ApiDocument, arguments: str, site: Site | None
+    ) -> str | None:
+        """Why the call may not be made, for the model; `None` when it may."""
+        effect = document.side_effect
+        if effect is SideEffect.READ or self._compat.execute_writes_freely:
+            return None
+        question = Question(document.ref, effect, arguments)
+        call_id = site.call_id if site is not None else None
+        return await self._permission.refusal(question, call_id=call_id)
+
+    def _standing(self, deed: Deed, site: Site | None) -> Outcome:
+        """The outcome of a call for which an earlier one stands."""
+        node = site.node if site is not None else None
+        if is_on_path(deed, node):  # only a change gets here: reads are made again on their path
+            return self._said(_MADE_BEFORE, CallStatus.NOT_ALLOWED)
+        if node is not None:
+            deed.relying.add(node)
+        self._budget.reused_observations += 1
+        return self._outcome(deed.observation)._replace(reused=True, latency_s=0.0)
+
+    def _outcome(self, observation: Observation) -> Outcome:
         return Outcome(
             self._cut(observation.content),
             self._status(observation),
@@ -105,9 +262,13 @@ class ActionRunner:
             key=observation.key,
         )
 
-    def _refused(self, error: str) -> Outcome:
-        text = json.dumps({"error": error, "response": ""})
-        return Outcome(self._cut(text), CallStatus.INVALID_ARGUMENTS)
+    def _too_long(self, arguments: str) -> Outcome:
+        error = f"the arguments have {len(arguments)} characters, more than {MAX_ARGUMENTS_CHARS}"
+        return self._said(error, CallStatus.INVALID_ARGUMENTS)
+
+    def _said(self, error: str, status: CallStatus) -> Outcome:
+        """The outcome of a call that reached no tool, in the form of a tool's answer."""
+        return Outcome(self._cut(json.dumps({"error": error, "response": ""})), status)
 
     def _status(self, observation: Observation) -> CallStatus:
         if not self._compat.codes_from_error_text or observation.status in _OUTSIDE_PROTOCOL:
@@ -121,4 +282,6 @@ class ActionRunner:
 
     def _cut(self, text: str) -> str:
         limit = self._budget.limits.max_observation_chars
+        if not self._compat.cut_observations_at_end:
+            return trimmed(text, kept_chars=limit)
         return text if len(text) <= limit else f"{text[:limit]}..."

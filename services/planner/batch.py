@@ -1,13 +1,12 @@
 """Solves a whole query file over a planner, many at once, into answer files (`toolwright solve`).
 
 A batch can be stopped at any moment and run again: a complete answer file is never redone, a
-missing, partial or foreign one is.
+missing, partial or foreign one is. The runs have ids of their own, `run_id_of`, by which a planner
+that keeps runs can go on where one stopped, see `services.planner.runs.Continuing`.
 """
 
 import asyncio
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
@@ -19,10 +18,12 @@ from pydantic import JsonValue, ValidationError
 
 from services.contracts.compat import TOOLBENCH, Compat
 from services.contracts.errors import Internal, InvalidArgument, ServiceError, Unavailable
+from services.contracts.ids import RunId
 from services.contracts.methods import parse_method
 from services.contracts.planner import Limits, Planner, RunEnded, SolveRequest
 from services.contracts.toolbench.answer_file import is_answer_file
 from services.contracts.toolbench.queries import Query
+from services.kit.files import write_atomically
 
 Outcome = Literal["answered", "gave_up", "exhausted", "cancelled", "failed", "skipped"]
 BENCHMARK_LIMITS: Final = Limits(max_depth=50, max_llm_calls=200, max_observation_chars=1024)
@@ -74,6 +75,8 @@ class BatchOptions:
     """Let the retriever choose, even where a query names its APIs."""
     top_k: int = 5
     seed: int = 0
+    allow_writes: bool = False
+    """Let the runs make calls that change something; under `execute_writes_freely` they may."""
 
 
 async def solve_queries(
@@ -120,6 +123,16 @@ def answer_path(options: BatchOptions, query_id: int) -> Path:
     return options.output / f"{query_id}_{parse_method(options.method).name}.json"
 
 
+def run_id_of(query_id: int, method: str) -> RunId:
+    """Under which a query's run is kept.
+
+    Args:
+        query_id: As in the query file.
+        method: In its full form.
+    """
+    return RunId(f"{query_id}_{method}")
+
+
 async def _solve_one(
     planner: Planner, query: Query, options: BatchOptions, method: str
 ) -> QueryDone:
@@ -148,6 +161,8 @@ def _request(query: Query, options: BatchOptions, method: str) -> SolveRequest:
             limits=options.limits,
             compat=options.compat,
             seed=options.seed,
+            allow_writes=options.allow_writes,
+            run_id=run_id_of(query.query_id, method),
             record=True,
         )
     except ValidationError as exc:
@@ -172,30 +187,14 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write(path: Path, record: dict[str, JsonValue]) -> None:
-    """Write atomically: a reader sees the whole file or none.
+    """Write as a whole: a reader sees the complete file or none.
 
     Raises:
         Unavailable: The disk refuses.
+        Internal: The tree is nested too deeply.
     """
-    temporary: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=".", suffix=".tmp", delete=False
-        ) as stream:
-            temporary = Path(stream.name)
-            json.dump(record, stream, indent=2)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as exc:
-        _discard(temporary)
-        raise Unavailable(f"{path} cannot be written: {exc.strerror}") from exc
+        text = json.dumps(record, indent=2)
     except RecursionError as exc:
-        _discard(temporary)
         raise Internal(f"{path}: the tree is too deep for JSON; lower max_depth") from exc
-
-
-def _discard(temporary: Path | None) -> None:
-    if temporary is not None:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, text.encode())

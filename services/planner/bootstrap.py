@@ -9,6 +9,8 @@ from services.contracts.clients.llm import HttpChatModel
 from services.contracts.clients.retriever import HttpRetriever
 from services.contracts.clients.toolenv import HttpToolEnv
 from services.kit.settings import SharedSettings
+from services.planner.budget import Prices
+from services.planner.journal.shelf import Shelf
 from services.planner.prompts.library import PromptLibrary
 from services.planner.service import PlannerOptions, PlannerService
 from services.planner.settings import PlannerSettings
@@ -39,6 +41,31 @@ async def open_planner(
                 else None
             ),
             options=options_of(settings, shared),
+            shelf=shelf_of(settings, shared),
+        )
+
+
+def shelf_of(settings: PlannerSettings, shared: SharedSettings) -> Shelf | None:
+    """Where runs are kept; `None` when none are."""
+    if settings.keep_runs == 0:
+        return None
+    return Shelf(
+        shared.toolwright_home / "runs",
+        keep_runs=settings.keep_runs,
+        keep_bytes=settings.keep_runs_bytes,
+    )
+
+
+@asynccontextmanager
+async def open_records(shelf: Shelf, shared: SharedSettings) -> AsyncIterator[PlannerService]:
+    """A planner that only looks at kept runs and replays them; it has nobody to ask."""
+    async with httpx.AsyncClient() as nobody:
+        yield PlannerService(
+            model=HttpChatModel(nobody),
+            toolenv=HttpToolEnv(nobody),
+            retriever=None,
+            options=options_of(PlannerSettings(), shared),
+            shelf=shelf,
         )
 
 
@@ -48,7 +75,19 @@ def options_of(settings: PlannerSettings, shared: SharedSettings) -> PlannerOpti
         max_reply_tokens=settings.max_reply_tokens,
         temperature=settings.temperature,
         stream_model=settings.stream_model,
+        approval_timeout_s=settings.approval_timeout_s,
+        prices=prices_of(settings),
         prompts=PromptLibrary(shared.toolwright_home / "prompts"),
         max_runs=settings.max_runs,
+        max_waiting_runs=settings.max_waiting_runs,
         max_deadline_s=settings.max_deadline_s,
     )
+
+
+def prices_of(settings: PlannerSettings) -> Prices | None:
+    """The price list, `None` when there is none; a single price leaves the other tokens free."""
+    prompt = settings.usd_per_million_prompt_tokens
+    completion = settings.usd_per_million_completion_tokens
+    if prompt is None and completion is None:
+        return None
+    return Prices(prompt or 0.0, completion or 0.0)

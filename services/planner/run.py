@@ -1,26 +1,38 @@
 """One run: finds its APIs, puts its search together, and tells how it ended."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
 from time import monotonic
 
 from services.contracts.apis import ApiDocument, ApiRef
-from services.contracts.errors import FailedPrecondition, InvalidArgument
+from services.contracts.errors import FailedPrecondition, InvalidArgument, ServiceError
 from services.contracts.ids import RunId
-from services.contracts.llm import ChatModel, Message
-from services.contracts.planner import Retrieved, RunEnded, SolveRequest
+from services.contracts.llm import ChatModel, Message, ModelInfo
+from services.contracts.planner import PlanEvent, Retrieved, RunEnded, SolveRequest
 from services.contracts.retriever import RetrievedApi, Retriever, RetrieveRequest
-from services.contracts.toolenv import ToolEnv
+from services.contracts.toolenv import ToolCaller
 from services.planner.action_space import ActionSpace, build_action_space
 from services.planner.actions import ActionRunner
-from services.planner.budget import Budget, BudgetSpent
+from services.planner.approvals import Approvals
+from services.planner.budget import Budget, BudgetSpent, Prices
+from services.planner.compaction import OldestFirst
 from services.planner.ending import ended
+from services.planner.last_answer import answer_at_limit
+from services.planner.permission import Asking, Permission
 from services.planner.policy import Policy, Sampling
 from services.planner.prompts.base import PromptProfile
 from services.planner.prompts.library import PromptLibrary
+from services.planner.provenance import provenance
 from services.planner.record import build_record
-from services.planner.search.base import Emit, Found, Search, SearchMethod
+from services.planner.search.base import Ahead, Emit, Found, Search, SearchMethod
+from services.planner.search.graft import graft
+from services.planner.speculation import Allowance, PortsAhead, Speculation
+from services.planner.tracing import plan_span
 from services.planner.tree import History, extend
+from services.planner.trunk import Trunk
+from services.planner.turn import Turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +40,15 @@ class Ports:
     """What a run calls; they belong to the planner's caller."""
 
     model: ChatModel
-    toolenv: ToolEnv
+    toolenv: ToolCaller
     retriever: Retriever | None
+    speculation: Speculation | None = None
+    """Where calls may be made ahead of time; it stands behind this model and tool environment."""
+
+    def speculating(self, allowance: Allowance) -> "Ports":
+        """The ports of one run in mode `speculative`."""
+        ahead = Speculation(model=self.model, toolenv=self.toolenv, allowance=allowance)
+        return replace(self, model=ahead.model, toolenv=ahead.toolenv, speculation=ahead)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +59,10 @@ class RunOptions:
     temperature: float = 0.0
     stream_model: bool = False
     """Pass replies on while they are written; runs with ToolBench's prompts never do."""
+    prices: Prices | None = None
+    """What tokens cost; without it runs tell no cost and `max_cost_usd` is refused."""
+    approval_timeout_s: float = 300.0
+    """Longest wait for a decision about one call, seconds; then it counts as refused."""
     prompts: PromptLibrary = field(default_factory=lambda: PromptLibrary(None))
     """Profiles that a request may name."""
 
@@ -54,10 +77,16 @@ class Run:
     budget: Budget
     ports: Ports
     options: RunOptions
+    approvals: Approvals = field(default_factory=Approvals)
+    """Where decisions about the run's calls arrive."""
     space: ActionSpace | None = None
     """Known once the APIs were found."""
     retrieved: tuple[RetrievedApi, ...] = ()
     documents: list[ApiDocument] = field(default_factory=list)
+    trunk: Trunk | None = None
+    """What the trees of a forked run start with."""
+    search: Search | None = None
+    """Known once the search began."""
 
     async def go(self, emit: Emit) -> None:
         """Run to the end; the last event told is a `RunEnded`.
@@ -70,8 +99,9 @@ class Run:
         began = monotonic()
         try:
             await self._find_apis()
+            model_info = await self._describe_model()
         except BudgetSpent as exc:
-            await emit(ended(Found(stopped=exc.spent), self.budget))
+            await emit(ended(Found(stopped=exc.spent), self.budget, run_id=self.run_id))
             return
         self.space = build_action_space(
             self.documents, compat=self.request.compat, finish=prompts.finish()
@@ -85,12 +115,19 @@ class Run:
                 latency_s=monotonic() - began,
             )
         )
-        search = self._search(self.space, prompts, emit)
-        try:
-            await self.method.run(search)
-        except BudgetSpent as exc:
-            search.found.stopped = exc.spent
-        await emit(self._with_record(ended(search.found, self.budget), self.space, search.found))
+        search = self.search = self._search(self.space, prompts, model_info, emit)
+        with plan_span(self.method.name):
+            try:
+                async with self._running_ahead(search, self.space):
+                    await graft(search)
+                    await self.method.run(search)
+                if search.found.answer is None:
+                    await search.abandon_all()
+            except BudgetSpent as exc:
+                search.found.stopped = exc.spent
+        await answer_at_limit(search)
+        event = ended(search.found, self.budget, run_id=self.run_id)
+        await emit(self._with_record(event, search, self.space))
 
     async def _find_apis(self) -> None:
         """Documents of the closed or retrieved action space, in the order shown."""
@@ -115,8 +152,45 @@ class Run:
             result = await self.ports.retriever.retrieve(query)
         return result.apis
 
-    def _search(self, space: ActionSpace, prompts: PromptProfile, emit: Emit) -> Search:
+    async def _describe_model(self) -> ModelInfo:
+        """What the model can do; nothing known when it cannot say, which is no reason to fail."""
+        try:
+            async with self.budget.wait():
+                return await self.ports.model.describe()
+        except ServiceError:
+            return ModelInfo()
+
+    def _running_ahead(
+        self, search: Search, space: ActionSpace
+    ) -> AbstractAsyncContextManager[None]:
+        """Let the search run ahead of itself inside the block, where the run's mode says so."""
+        speculation = self.ports.speculation
+        if speculation is None:
+            return nullcontext()
+        fork = partial(
+            self._search,
+            space,
+            search.prompts,
+            search.model_info,
+            _untold,
+            ports=speculation.ports_ahead(space),
+        )
+        search.ahead = Ahead(speculation=speculation, fork=lambda budget: fork(budget=budget))
+        return speculation.open(self.budget)
+
+    def _search(
+        self,
+        space: ActionSpace,
+        prompts: PromptProfile,
+        model_info: ModelInfo,
+        emit: Emit,
+        *,
+        ports: PortsAhead | None = None,
+        budget: Budget | None = None,
+    ) -> Search:
+        """The run's search, or one ahead of it with ports and a budget of its own."""
         request, options = self.request, self.options
+        calls, budget = ports or self.ports, budget or self.budget
         compat = request.compat
         sampling = Sampling(
             max_tokens=options.max_reply_tokens,
@@ -127,36 +201,71 @@ class Run:
         )
         return Search(
             policy=Policy(
-                model=self.ports.model, tools=space.schemas, budget=self.budget, sampling=sampling
+                model=calls.model,
+                tools=space.schemas,
+                budget=budget,
+                sampling=sampling,
+                turns=Turns(
+                    context_tokens=model_info.context_tokens,
+                    compaction=None if compat.no_compaction else OldestFirst(),
+                ),
+                shows_budget=request.show_budget,
             ),
             actions=ActionRunner(
                 space=space,
-                toolenv=self.ports.toolenv,
-                budget=self.budget,
+                toolenv=calls.toolenv,
+                budget=budget,
                 compat=compat,
                 sources=request.sources,
+                permission=self._permission(emit),
+                user=request.user,
             ),
-            budget=self.budget,
+            budget=budget,
             prompts=prompts,
             compat=compat,
             opening=_opening(prompts, space, request.instruction),
             emit=emit,
             instruction=request.instruction,
             mode=request.mode,
+            model_info=model_info,
+            trunk=self.trunk,
         )
 
-    def _with_record(self, event: RunEnded, space: ActionSpace, found: Found) -> RunEnded:
+    def _permission(self, emit: Emit) -> Permission:
+        if not self.request.ask_approval:
+            return Permission(allow_writes=self.request.allow_writes)
+        asking = Asking(
+            run_id=self.run_id,
+            approvals=self.approvals,
+            emit=emit,
+            budget=self.budget,
+            timeout_s=self.options.approval_timeout_s,
+        )
+        return Permission(ask=asking)
+
+    def _with_record(self, event: RunEnded, search: Search, space: ActionSpace) -> RunEnded:
         if not self.request.record:
             return event
         record = build_record(
             method=self.method,
             instruction=self.request.instruction,
-            found=found,
+            found=search.found,
             space=space,
             budget=self.budget,
+            provenance=provenance(
+                self.request,
+                method=self.method.name,
+                prompts=search.prompts,
+                model=search.model_info,
+                event=event,
+            ),
         )
         # A copy is not validated again: pydantic reads fewer levels than a tree may have.
         return event.model_copy(update={"record": record})
+
+
+async def _untold(_: PlanEvent) -> None:
+    """Of what goes on ahead of time nobody is told."""
 
 
 def _opening(prompts: PromptProfile, space: ActionSpace, instruction: str) -> History:

@@ -76,6 +76,8 @@ class Node:
     is_pruned: bool = False
     is_finished: bool = False
     """On the last two calls of a path to an answer; informational, as in the reference."""
+    is_loop: bool = False
+    """Pruned because its path runs in circles."""
     entered: int = 0
     """Running number with which the search entered the node; 0 for the root and nodes between."""
     announced: History | None = None

@@ -27,6 +27,7 @@ from services.toolenv.catalog import Catalogue, CatalogueEntry
 from services.toolenv.chain import Chain
 from services.toolenv.compression import load_response_schemas
 from services.toolenv.credentials import CredentialStore
+from services.toolenv.effects import EFFECTS_FILE, EffectBook
 from services.toolenv.egress.policy import EgressPolicy, policy_for
 from services.toolenv.egress.targets import is_in_clear
 from services.toolenv.egress.transport import EgressLimits, GuardedTransport, NameService, trusting
@@ -43,6 +44,7 @@ from services.toolenv.executors.replay import CassetteRecorder, ReplayExecutor
 from services.toolenv.executors.simulated import SimulatedExecutor
 from services.toolenv.executors.simulation import OWN_PROFILE, load_profile
 from services.toolenv.executors.simulation_examples import RecordedExamples
+from services.toolenv.executors.trials import TrialRunner
 from services.toolenv.health import HealthBook, saving
 from services.toolenv.invocation import Invocation
 from services.toolenv.mcp_servers import Definitions, McpServers
@@ -101,6 +103,9 @@ async def open_toolenv(
             health=health,
             has_credential=workshop.has_credential,
             overflow=workshop.overflow,
+            trials=None
+            if sandbox is None
+            else TrialRunner(sandbox, call_timeout_s=settings.call_timeout_s),
         )
 
 
@@ -157,7 +162,13 @@ class _Workshop:
         for root in roots:
             await asyncio.to_thread(_make_folder, root)
         pins = Pins(self._own) if settings.pin_tools else None
-        load = partial(load_pinned, trusted_roots=settings.tools_roots, roots=roots, pins=pins)
+        load = partial(
+            load_pinned,
+            trusted_roots=settings.tools_roots,
+            roots=roots,
+            pins=pins,
+            effects=EffectBook(self._user_root),
+        )
         registry = await asyncio.to_thread(Registry, lambda: _logged(load()))
         if not len(registry.current):
             below = ":".join(str(root) for root in (*settings.tools_roots, *roots))
@@ -167,7 +178,8 @@ class _Workshop:
             )
         log.info("catalogue_loaded", apis=len(registry.current))
         if settings.watch_s:
-            paths = [*settings.tools_roots, *roots, self._own / "pins.json"]
+            effects = self._user_root / EFFECTS_FILE
+            paths = [*settings.tools_roots, *roots, self._own / "pins.json", effects]
             await self._stack.enter_async_context(
                 watching(registry, paths, period_s=settings.watch_s)
             )

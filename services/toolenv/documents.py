@@ -15,7 +15,13 @@ from typing import NoReturn, TypeVar
 
 from pydantic import JsonValue, ValidationError
 
-from services.contracts.apis import MAX_NAME_CHARS, ApiDocument, ApiParameter, ApiRef
+from services.contracts.apis import (
+    MAX_NAME_CHARS,
+    ApiDocument,
+    ApiParameter,
+    ApiRef,
+    InverseCall,
+)
 from services.contracts.toolbench.names import api_identifier
 from services.toolenv.endpoints import Endpoint
 from services.toolenv.extension import (
@@ -115,6 +121,11 @@ def parse_document(
                 endpoints[api.ref] = endpoint
         except _Refused as exc:
             refusals.append(Refusal(file, exc.field, exc.reason, exc.fix))
+    for name, api in apis.items():
+        if api.inverse is not None and api.inverse.api.api not in apis:
+            reason = f"the inverse of {name!r}, {api.inverse.api.api!r}, is no API of this tool"
+            refusals.append(Refusal(file, f"{EXTENSION_KEY}.inverse", reason, "correct the name"))
+            apis[name] = api.model_copy(update={"inverse": None})
     return ToolDocument(tuple(apis.values()), tuple(refusals), endpoints, origin)
 
 
@@ -245,9 +256,30 @@ def _api(
             optional_parameters=tuple(_parameters(api, "optional_parameters", extension, field)),
             template_response=template,
             declared_effect=extension.side_effect,
+            inverse=_inverse(extension, context, field),
         )
     except ValidationError as exc:
         raise _Refused(*_first(exc, field), "correct the value") from exc
+
+
+def _inverse(extension: ApiExtension, context: _ToolContext, field: str) -> InverseCall | None:
+    """The call that undoes the API's; refused where it would reach into another tool."""
+    if extension.inverse is None:
+        return None
+    category, tool = context.ref_category, context.tool
+    name = extension.inverse.api.removeprefix(f"{category}/{tool}/")
+    api = api_identifier(name)
+    if "/" in name or not api:
+        raise _Refused(
+            f"{field}.{EXTENSION_KEY}.inverse.api",
+            f"{name!r} is no API of {category}/{tool}",
+            "name one of the same tool: nobody is asked before it is called",
+        )
+    arguments = {
+        api_identifier(parameter) or parameter: value
+        for parameter, value in extension.inverse.arguments.items()
+    }
+    return InverseCall(api=ApiRef(category=category, tool=tool, api=api), arguments=arguments)
 
 
 def _parameters(

@@ -96,6 +96,7 @@ def _api(entry: CatalogueEntry) -> _Object:
         side_effect=document.declared_effect,
         schemas={p.name: p.json_schema for p in declared if p.json_schema is not None},
         deprecated=_is_deprecated(document),
+        inverse=document.inverse,
     ).to_json()
     api: _Object = {
         "name": document.api_name,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, model_validator
 
-from services.contracts.apis import MAX_NAME_CHARS, SideEffect
+from services.contracts.apis import MAX_NAME_CHARS, InverseCall, SideEffect
 from services.contracts.base import WireModel
 from services.toolenv.endpoints import (
     AuthPlacement,
@@ -113,6 +113,16 @@ class McpExtension(WireModel):
     tool: str = Field(pattern=_NAME)
 
 
+class InverseExtension(WireModel):
+    """See `InverseCall`."""
+
+    api: str = Field(min_length=1, max_length=3 * MAX_NAME_CHARS)
+    """Name of an API of the same tool, or its address."""
+    arguments: dict[Annotated[str, Field(max_length=MAX_NAME_CHARS)], JsonValue] = Field(
+        {}, max_length=_MAX_ENDPOINT_PARAMETERS
+    )
+
+
 class ApiExtension(WireModel):
     """`x-toolwright` of one API."""
 
@@ -120,6 +130,8 @@ class ApiExtension(WireModel):
     mcp: McpExtension | None = None
     side_effect: SideEffect | None = None
     """What the source says about side effects; the HTTP method decides when it is missing."""
+    inverse: InverseExtension | None = None
+    """How a call is undone."""
     deprecated: bool = False
     schemas: dict[Annotated[str, Field(max_length=MAX_NAME_CHARS)], dict[str, JsonValue]] = Field(
         {}, max_length=2 * _MAX_ENDPOINT_PARAMETERS
@@ -176,6 +188,7 @@ def extension_of(
     side_effect: SideEffect | None = None,
     schemas: dict[str, dict[str, JsonValue]] | None = None,
     deprecated: bool = False,
+    inverse: InverseCall | None = None,
 ) -> ApiExtension:
     """What to write under `x-toolwright` of an API; the inverse of `ApiExtension.endpoint`.
 
@@ -219,6 +232,9 @@ def extension_of(
         side_effect=side_effect,
         schemas=schemas or {},
         deprecated=deprecated,
+        inverse=InverseExtension(api=inverse.api.api, arguments=inverse.arguments)
+        if inverse is not None
+        else None,
     )
 
 

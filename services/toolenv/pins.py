@@ -246,19 +246,25 @@ def descriptors(entries: Iterable[CatalogueEntry]) -> dict[tuple[str, str], Desc
 
 
 def _descriptor(apis: Sequence[CatalogueEntry]) -> Descriptor:
+    # What is empty is left out where the format had no room for it once, so that older pins stand.
     said: list[JsonValue] = [
         {
-            "document": entry.document.model_dump(mode="json"),
+            "document": _document(entry),
             "endpoint": None
             if entry.endpoint is None
             else {"kind": type(entry.endpoint).__name__, **dataclasses.asdict(entry.endpoint)},
-            # Left out where there are none, so that older pins stand.
             **({"hosts": list(entry.hosts)} if entry.hosts else {}),
         }
         for entry in sorted(apis, key=lambda entry: entry.document.ref.api)
     ]
     text = json.dumps(said, sort_keys=True, separators=(",", ":"))
     return Descriptor(text, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _document(entry: CatalogueEntry) -> JsonValue:
+    unset = {"inverse"} if entry.document.inverse is None else None
+    document: JsonValue = entry.document.model_dump(mode="json", exclude=unset)
+    return document
 
 
 def _find(tool: str, catalogue: Catalogue) -> Descriptor:

@@ -15,6 +15,7 @@ from services.contracts.toolenv import CatalogueChange
 from services.kit.boundary import attribute_to
 from services.toolenv.catalog import Catalogue, load_catalogue
 from services.toolenv.documents import Refusal
+from services.toolenv.effects import EffectBook
 from services.toolenv.pins import Pins, Quarantined
 
 log = structlog.get_logger()
@@ -32,7 +33,11 @@ class Snapshot:
 
 
 def load_pinned(
-    *, trusted_roots: Sequence[Path], roots: Sequence[Path], pins: Pins | None
+    *,
+    trusted_roots: Sequence[Path],
+    roots: Sequence[Path],
+    pins: Pins | None,
+    effects: EffectBook | None = None,
 ) -> Snapshot:
     """Read the tools of several roots, and hold back those whose descriptor changed.
 
@@ -41,9 +46,10 @@ def load_pinned(
             take the place of one of their tools.
         roots: Everybody else's.
         pins: `None` pins nothing.
+        effects: Corrections of side effects, which no pin is about; `None` corrects nothing.
 
     Raises:
-        FailedPrecondition: A root or the pins cannot be read.
+        FailedPrecondition: A root, the pins or the corrections cannot be read.
     """
     trusted = load_catalogue(trusted_roots)
     found = load_catalogue(roots)
@@ -64,7 +70,7 @@ def load_pinned(
     if pins is not None:
         own, quarantined = pins.admit(own)
     merged = Catalogue([*trusted.entries(), *own.entries()], (*trusted.refusals, *own.refusals))
-    return Snapshot(merged, quarantined)
+    return Snapshot(merged if effects is None else effects.applied(merged), quarantined)
 
 
 class Registry:

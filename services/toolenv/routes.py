@@ -13,8 +13,9 @@ from services.contracts.toolenv import (
     Observation,
     OverflowPart,
     ToolCall,
+    Trial,
 )
-from services.kit.app import parse_body
+from services.kit.app import parse_body, until_disconnect
 from services.toolenv.service import ToolEnvService
 from services.toolenv.status import SandboxStatus
 
@@ -23,6 +24,7 @@ router = APIRouter(prefix="/v1", tags=["toolenv"])
 _MAX_CALLS_BYTES = 8 << 20
 _CALL = TypeAdapter(ToolCall)
 _CALLS = TypeAdapter(tuple[ToolCall, ...])
+_TRIAL = TypeAdapter(Trial)
 _REFS = TypeAdapter(tuple[ApiRef, ...])
 
 
@@ -34,14 +36,22 @@ def _service(request: Request) -> ToolEnvService:
 @router.post("/invoke")
 async def invoke(request: Request) -> Observation:
     """Execute one `ToolCall`."""
-    return await _service(request).invoke(await parse_body(request, _CALL))
+    call = await parse_body(request, _CALL)
+    return await until_disconnect(request, _service(request).invoke(call))
 
 
 @router.post("/invoke-many")
 async def invoke_many(request: Request) -> list[CallResult]:
     """Execute a JSON array of `ToolCall`s side by side."""
     calls = await parse_body(request, _CALLS, limit_bytes=_MAX_CALLS_BYTES)
-    return await _service(request).invoke_many(calls)
+    return await until_disconnect(request, _service(request).invoke_many(calls))
+
+
+@router.post("/trials")
+async def try_code(request: Request) -> Observation:
+    """Run a `Trial`: code that is no tool yet, in the sandbox."""
+    trial = await parse_body(request, _TRIAL)
+    return await until_disconnect(request, _service(request).try_code(trial))
 
 
 @router.post("/describe")

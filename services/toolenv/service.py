@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from services.contracts.apis import ApiDocument, ApiRef
-from services.contracts.errors import Internal, InvalidArgument, NotFound, ServiceError, Unavailable
+from services.contracts.errors import (
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ServiceError,
+    Unavailable,
+)
 from services.contracts.toolenv import (
     MAX_CALLS_TOGETHER,
     ApiHealth,
@@ -17,12 +24,14 @@ from services.contracts.toolenv import (
     Observation,
     OverflowPart,
     ToolCall,
+    Trial,
 )
 from services.kit.boundary import attribute_to
 from services.toolenv.admission import Admission
 from services.toolenv.catalog import CatalogueEntry
 from services.toolenv.chain import Chain
 from services.toolenv.endpoints import HttpEndpoint
+from services.toolenv.executors.trials import TrialRunner
 from services.toolenv.health import HealthBook
 from services.toolenv.invocation import Invocation, prepare
 from services.toolenv.overflow import OverflowStore
@@ -49,6 +58,7 @@ class ToolEnvService:
         health: HealthBook | None = None,
         has_credential: Callable[[str, ApiRef], bool] = lambda _name, _api: False,
         overflow: OverflowStore | None = None,
+        trials: TrialRunner | None = None,
     ) -> None:
         """Build the service from its parts; whoever opened them closes them.
 
@@ -60,6 +70,7 @@ class ToolEnvService:
             health: Counts the calls; `None` counts none.
             has_credential: Whether a named credential is set for everybody's calls of an API.
             overflow: Holds answers that were too long to show; `None` keeps none.
+            trials: Runs code that is no tool yet; `None` runs none.
         """
         self._registry = registry
         self._chain = chain
@@ -68,6 +79,7 @@ class ToolEnvService:
         self._health = health
         self._has_credential = has_credential
         self._overflow = overflow
+        self._trials = trials
 
     async def check_ready(self) -> None:
         """Return when calls can run.
@@ -158,6 +170,15 @@ class ToolEnvService:
                 return CallResult(observation=await self.invoke(call))
         except ServiceError as exc:
             return CallResult(problem=exc.to_problem())
+
+    async def try_code(self, trial: Trial) -> Observation:
+        """See `ToolEnv.try_code`."""
+        if self._trials is None:
+            raise FailedPrecondition(
+                "this tool environment runs no code: `custom` is not among TOOLENV_SOURCES"
+            )
+        async with self._admission.enter():
+            return await self._trials.run(trial)
 
     async def health(self) -> list[ApiHealth]:
         """See `ToolEnv.health`."""

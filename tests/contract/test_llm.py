@@ -76,6 +76,9 @@ class World:
 
     info = ModelInfo(model="m", engine="scripted", dialect="openai")
 
+    async def describe(self) -> ModelInfo:
+        return self.info
+
     async def check_ready(self) -> None:
         self._fail()
 
@@ -265,6 +268,22 @@ async def test_a_refused_stream_is_answered_with_its_status(
     response = await http.post("/v1/complete/stream", content=REQUEST.model_dump_json())
     assert response.status_code == 429
     assert response.json()["code"] == "resource_exhausted"
+
+
+async def test_the_model_describes_itself(model: ChatModel, world: World) -> None:
+    assert await model.describe() == world.info
+
+
+async def test_a_description_is_asked_for_until_it_tells_the_context(
+    http: httpx.AsyncClient, world: World
+) -> None:
+    model = HttpChatModel(http)
+    world.info = ModelInfo(model="early")
+    assert (await model.describe()).model == "early"
+    world.info = ModelInfo(model="later", context_tokens=4096)
+    assert (await model.describe()).context_tokens == 4096
+    world.info = ModelInfo(model="unasked", context_tokens=1)
+    assert (await model.describe()).model == "later"
 
 
 async def test_the_model_can_be_asked_for(http: httpx.AsyncClient, world: World) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
 import httpx
 import pytest
@@ -11,9 +11,17 @@ from services.contracts.apis import ApiRef
 from services.contracts.clients.planner import HttpPlanner
 from services.contracts.compat import TOOLBENCH
 from services.contracts.context import deadline_in
-from services.contracts.errors import InvalidArgument, ResourceExhausted, Unavailable
-from services.contracts.planner import Limits, Planner, RunEnded, SolveRequest
+from services.contracts.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
+from services.contracts.ids import RunId
+from services.contracts.planner import ForkRequest, Limits, Planner, RunEnded, SolveRequest
 from services.kit.app import create_app
+from services.planner.journal.shelf import Shelf
 from services.planner.routes import router
 from services.planner.service import PlannerOptions, PlannerService
 from tests.fakes.loopback import serve
@@ -113,11 +121,11 @@ async def test_a_failing_service_is_the_last_event(open_planner: Opener) -> None
 
 
 async def test_a_full_planner_says_so(open_planner: Opener) -> None:
-    full = service(ScriptedModel(lambda _: STEP), max_runs=1)
+    full = service(ScriptedModel(lambda _: STEP), max_runs=1, max_waiting_runs=0)
     running = full.solve(CLOSED)
     await anext(running)
     async with open_planner(full) as planner:
-        with pytest.raises(ResourceExhausted):
+        with pytest.raises(ResourceExhausted, match="PLANNER_MAX_WAITING_RUNS"):
             await events_of(planner, CLOSED)
     await running.aclose()
 
@@ -130,16 +138,42 @@ async def test_closing_the_iterator_frees_the_planner(open_planner: Opener) -> N
         await anext(run)
         await anext(run)
         await run.aclose()
-        async with asyncio.timeout(5):
-            while True:
-                try:
-                    again = small.solve(CLOSED)
-                    await anext(again)
+        async with asyncio.timeout(5), aclosing(small.solve(CLOSED)) as again:
+            async for event in again:  # over HTTP the server learns of it a moment later
+                if event.kind == "retrieved":
                     break
-                except ResourceExhausted:
-                    await asyncio.sleep(0.01)  # over HTTP the server learns of it a moment later
-        await again.aclose()
     assert len(model.requests) < 126
+
+
+async def test_a_cancelled_run_ends_as_such_for_its_reader(open_planner: Opener) -> None:
+    model = ScriptedModel([answer("late")], delay_s=60)
+    async with asyncio.timeout(5), open_planner(service(model)) as planner:
+        events = []
+        async for event in planner.solve(CLOSED.model_copy(update={"run_id": "mine"})):
+            events.append(event)
+            if event.kind == "expansion_started":
+                await planner.cancel(RunId("mine"))
+    assert (end_of(events).kind, end_of(events).run_id) == ("cancelled", "mine")
+    assert [event.sequence for event in events] == list(range(len(events)))
+
+
+async def test_what_is_not_going_on_cannot_be_cancelled_or_decided(open_planner: Opener) -> None:
+    async with open_planner(service(ScriptedModel([answer("hi")]))) as planner:
+        await events_of(planner, CLOSED.model_copy(update={"run_id": "mine"}))
+        with pytest.raises(NotFound, match="'mine'"):
+            await planner.cancel(RunId("mine"))
+        with pytest.raises(NotFound):
+            await planner.decide(RunId("mine"), 1, approve=True)
+
+
+async def test_two_runs_of_one_name_cannot_go_on_at_once(open_planner: Opener) -> None:
+    named = CLOSED.model_copy(update={"run_id": "mine"})
+    async with open_planner(service(ScriptedModel(lambda _: STEP, delay_s=0.01))) as planner:
+        first = planner.solve(named)
+        await anext(first)
+        with pytest.raises(FailedPrecondition, match="'mine' is going on already"):
+            await events_of(planner, named)
+        await first.aclose()
 
 
 async def test_the_callers_deadline_ends_the_run(open_planner: Opener) -> None:
@@ -168,5 +202,32 @@ async def test_methods_are_listed_over_http() -> None:
         refused = await http.post("/v1/solve", content=b'{"instruction": ""}')
     assert "DFS_woFilter_w2" in listed["methods"]
     assert listed["aliases"]["react"] == "CoT@1"
+    told = {info["example"]: info for info in listed["described"]}
+    assert told["CoT@1"]["about"].startswith("up to `n_chains` chains")
+    assert (told["CoT@1"]["asks_in_words"], told["BFS_w2"]["asks_in_words"]) == (False, True)
     assert refused.status_code == 400
     assert "instruction" in refused.json()["detail"]
+
+
+async def test_kept_runs_are_listed_replayed_and_forked(open_planner: Opener, tmp_path) -> None:
+    steps = iter([STEP, answer("hi"), answer("other")])
+    made = PlannerService(
+        model=ScriptedModel(lambda _: next(steps)),
+        toolenv=FakeToolEnv(),
+        retriever=None,
+        shelf=Shelf(tmp_path),
+    )
+    request = CLOSED.model_copy(update={"run_id": "mine", "method": "CoT@1"})
+    async with open_planner(made) as planner:
+        first = await events_of(planner, request)
+        again = [event async for event in planner.replay(RunId("mine"))]
+        fork = ForkRequest(run_id="mine", node_id=0, new_run_id="yours")
+        forked = [event async for event in planner.fork(fork)]
+        kept = [summary.run_id for summary in await planner.runs()]
+        listed = await planner.events(RunId("mine"))
+        with pytest.raises(NotFound):
+            await anext(planner.resume(RunId("nobodys")))
+    assert [event.kind for event in again] == [event.kind for event in first]
+    assert [event.kind for event in listed] == [event.kind for event in first]
+    assert end_of(forked).answer == "other"
+    assert sorted(kept) == ["mine", "yours"]

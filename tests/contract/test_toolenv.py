@@ -15,16 +15,18 @@ from services.contracts.clients.toolenv import HttpToolEnv
 from services.contracts.context import deadline_in
 from services.contracts.errors import (
     DeadlineExceeded,
+    FailedPrecondition,
     NotFound,
     ResourceExhausted,
     Unavailable,
 )
-from services.contracts.toolenv import CallStatus, ToolCall, ToolEnv
+from services.contracts.toolenv import CallStatus, ToolCall, ToolEnv, Trial
 from services.kit.app import create_app
 from services.toolenv.admission import Admission
 from services.toolenv.catalog import Catalogue
 from services.toolenv.chain import Chain
 from services.toolenv.executors.custom import CustomExecutor
+from services.toolenv.executors.trials import TrialRunner
 from services.toolenv.registry import Registry
 from services.toolenv.routes import router
 from services.toolenv.sandbox import SandboxOutcome
@@ -45,6 +47,7 @@ class World:
     def __init__(self) -> None:
         self.sandbox = FakeSandbox()
         self.status = STATUS
+        self.runs_code = True
 
     def service(self) -> ToolEnvService:
         return ToolEnvService(
@@ -60,6 +63,7 @@ class World:
             chain=Chain([CustomExecutor(self.sandbox, call_timeout_s=5)]),
             admission=Admission(max_running=1, max_waiting=0),
             sandbox_status=lambda: self.status,
+            trials=TrialRunner(self.sandbox) if self.runs_code else None,
         )
 
     def app(self) -> FastAPI:
@@ -257,3 +261,27 @@ async def test_health_follows_the_sandbox(http: httpx.AsyncClient, world: World)
     assert (await http.get("/healthz")).status_code == 200
     assert (await http.get("/v1/sandbox")).json()["is_alive"] is False
     assert time.perf_counter() - started < 5
+
+
+TWICE = Trial(source="def twice(n):\n    return 2 * n\n", function="twice", arguments={"n": 21})
+
+
+async def test_code_that_is_no_tool_yet_can_be_tried(env: ToolEnv, world: World) -> None:
+    observation = await env.try_code(TWICE)
+    assert (observation.status, observation.source) == (CallStatus.OK, "custom")
+    assert json.loads(observation.content)["response"] == 42
+    assert world.sandbox.calls[0][0] == "twice"
+
+
+async def test_code_that_fails_is_an_observation(env: ToolEnv) -> None:
+    broken = TWICE.model_copy(update={"arguments": {"n": None}})
+    observation = await env.try_code(broken)
+    assert observation.status is CallStatus.TOOL_ERROR
+    assert "TypeError" in json.loads(observation.content)["error"]
+
+
+async def test_without_a_sandbox_no_code_is_tried(world: World) -> None:
+    world.runs_code = False
+    bare = world.service()
+    with pytest.raises(FailedPrecondition, match="TOOLENV_SOURCES"):
+        await bare.try_code(TWICE)

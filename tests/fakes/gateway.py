@@ -9,10 +9,10 @@ from gateway.app import build_app
 from gateway.backends import Backends
 from gateway.settings import GatewaySettings
 from services.contracts.apis import ApiDocument
-from services.contracts.planner import Limits, PlanEvent
+from services.contracts.planner import Limits, PlanEvent, Planner, RunControl
 from services.contracts.retriever import IndexStatus
+from services.contracts.toolenv import ToolEnv
 from tests.fakes import plan_runs
-from tests.fakes.planner import FakePlanner
 from tests.fakes.planner_ports import HELLO, FakeRetriever, FakeToolEnv
 
 EXAMPLE = "In nautical miles, what is the distance between Dallas and Toronto?"
@@ -45,7 +45,12 @@ class IndexedRetriever(FakeRetriever):
 
 
 def gateway_app(
-    planner: FakePlanner, *, max_runs: int = 64, origins: tuple[str, ...] = ()
+    planner: Planner,
+    *,
+    max_runs: int = 64,
+    origins: tuple[str, ...] = (),
+    toolenv: ToolEnv | None = None,
+    control: RunControl | None = None,
 ) -> FastAPI:
     settings = GatewaySettings(max_concurrent_runs=max_runs, allowed_origins=origins)
 
@@ -54,9 +59,10 @@ def gateway_app(
         yield Backends(
             planner=planner,
             retriever=IndexedRetriever([HELLO]),
-            toolenv=FakeToolEnv(),
+            toolenv=toolenv or FakeToolEnv(),
             limits=Limits(),
             max_concurrent_runs=max_runs,
+            control=control,
         )
 
     return build_app(settings, open_backends)

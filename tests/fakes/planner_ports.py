@@ -12,6 +12,7 @@ from services.contracts.llm import (
     CompletionDelta,
     Message,
     MessageToolCall,
+    ModelInfo,
     Usage,
 )
 from services.contracts.planner import PlanEvent, Planner, RunEnded, SolveRequest
@@ -29,6 +30,7 @@ from services.contracts.toolenv import (
     Observation,
     OverflowPart,
     ToolCall,
+    Trial,
 )
 
 HELLO = ApiRef(category="Customized", tool="hello_world", api="get_hello_world")
@@ -88,13 +90,18 @@ class ScriptedModel:
         *,
         usage: Usage | None = None,
         delay_s: float = 0.0,
+        info: ModelInfo | None = None,
     ) -> None:
         self.requests: list[ChatRequest] = []
+        self._info = info or ModelInfo()
         self.closed_streams = 0
         self._usage = usage or Usage(prompt_tokens=10, completion_tokens=2)
         self._delay_s = delay_s
         self._by_request = replies if callable(replies) else None
         self._list = iter(()) if callable(replies) else iter(replies)
+
+    async def describe(self) -> ModelInfo:
+        return self._info
 
     async def complete(self, request: ChatRequest) -> Completion:
         self.requests.append(request)
@@ -121,6 +128,7 @@ class FakeToolEnv:
 
     Attributes:
         calls: Every call, in order.
+        trials: Every trial of code, in order.
     """
 
     def __init__(
@@ -129,8 +137,11 @@ class FakeToolEnv:
         *,
         answers: Callable[[ToolCall], Observation] | None = None,
         error: ServiceError | None = None,
+        tried: Callable[[Trial], Observation] | None = None,
     ) -> None:
         self.calls: list[ToolCall] = []
+        self.trials: list[Trial] = []
+        self._tried = tried
         self._documents = tuple(documents) or (document(HELLO), document(OTHER))
         self._answers = answers
         self._error = error
@@ -148,6 +159,15 @@ class FakeToolEnv:
 
     async def invoke_many(self, calls: Sequence[ToolCall]) -> list[CallResult]:
         return [CallResult(observation=await self.invoke(call)) for call in calls]
+
+    async def try_code(self, trial: Trial) -> Observation:
+        self.trials.append(trial)
+        if self._error is not None:
+            raise self._error
+        if self._tried is not None:
+            return self._tried(trial)
+        content = json.dumps({"error": "", "response": "tried"})
+        return Observation(status=CallStatus.OK, content=content, source="custom", latency_s=0.5)
 
     async def describe(self, refs: Sequence[ApiRef]) -> list[ApiDocument]:
         known = {known.ref: known for known in self._documents}

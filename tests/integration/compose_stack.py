@@ -119,7 +119,7 @@ def _apply(stage: Stage, name: str, rest: str) -> None:
         case "COPY":
             stage.sources += rest.split()[:-1]
         case "RUN":
-            stage.extras += re.findall(r"\.whl\)\[(\w+)\]", rest)
+            stage.extras += re.findall(r"\.whl\)\[([\w,]+)\]", rest)
         case "ARG" | "WORKDIR" | "EXPOSE":
             pass
         case _:

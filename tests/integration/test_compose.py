@@ -104,13 +104,13 @@ def test_the_tool_environment_gets_every_setting_that_a_container_can_use() -> N
     assert {f"TOOLENV_{name}" for name in own} <= given.keys()
 
 
-def test_every_build_target_is_a_stage_with_its_own_extra() -> None:
+def test_every_build_target_is_a_stage_with_its_own_extra_and_traces() -> None:
     built = {name: service["build"] for name, service in SERVICES.items() if "build" in service}
     assert set(built) == set(SERVERS)
     for name, build in built.items():
         assert (stack.ROOT / build["dockerfile"]).samefile(stack.DOCKERFILE)
         (installed,) = STAGES[build["target"]].copied_stages
-        assert STAGES[installed].extras == [name]
+        assert STAGES[installed].extras == [f"{name},telemetry"]
 
 
 def test_every_copied_path_exists_and_is_sent_to_the_builder() -> None:

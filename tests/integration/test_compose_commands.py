@@ -120,6 +120,9 @@ class CannedEngine:
 
     info = ModelInfo(model="canned", engine="transformers", dialect="openai")
 
+    async def describe(self) -> ModelInfo:
+        return self.info
+
     async def check_ready(self) -> None:
         return
 

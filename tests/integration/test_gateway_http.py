@@ -170,6 +170,34 @@ async def test_many_requests_at_once_cannot_take_the_last_place_twice(planner):
         assert codes == [200] * 3 + [429] * 9
 
 
+async def test_a_run_is_named_and_acted_upon_under_its_name(planner):
+    async with (
+        serve(gateway_app(planner)) as url,
+        httpx.AsyncClient(base_url=url, timeout=20) as http,
+    ):
+        named = await http.post("/v1/runs", json=body(run_id="mine"))
+        unnamed = await http.post("/stream", json=body())
+        refused = await http.post("/v1/runs/mine/cancel")
+    assert named.headers["X-Run-Id"] == planner.runs[0].request.run_id == "mine"
+    assert unnamed.headers["X-Run-Id"] == planner.runs[1].request.run_id
+    assert refused.status_code == 409  # this planner takes no orders
+
+
+async def test_a_clients_limits_hold_below_the_gateways_own(http, planner):
+    limits = {"max_llm_calls": 5, "deadline_s": 80_000, "max_tokens": 1000}
+    await http.post("/v1/runs", json=body(limits=limits, mode="parallel", show_budget=True))
+    request = planner.runs[0].request
+    asked = request.limits
+    assert (asked.max_llm_calls, asked.deadline_s, asked.max_tokens) == (5, 300, 1000)
+    assert (asked.max_depth, request.mode, request.show_budget) == (12, "parallel", True)
+
+
+async def test_streams_are_described_as_lines_of_json(http):
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    for path in ("/stream", "/v1/runs"):
+        assert list(paths[path]["post"]["responses"]["200"]["content"]) == ["application/x-ndjson"]
+
+
 # Failures
 
 
@@ -221,7 +249,7 @@ _REF = {"category": "No", "tool": "such", "api": "thing"}
 @pytest.mark.parametrize(
     ("sent", "named"),
     [
-        (body(method="BFS"), ["'BFS'", "CoT@n", "DFS_woFilter_wN"]),
+        (body(method="NOPE"), ["'NOPE'", "CoT@N", "DFS_woFilter_wN"]),
         (body(method="CoT@0"), ["'CoT@0'", "1..100"]),
         (body(""), ["text", "empty", "send the instruction"]),
         (body(" \n\t"), ["text", "empty"]),
@@ -229,6 +257,7 @@ _REF = {"category": "No", "tool": "such", "api": "thing"}
         (body(top_k=0), ["top_k", "greater than or equal to 1", "got 0"]),
         (body(top_k=10**9), ["top_k", "less than or equal to 100", "1000000000"]),
         (body(top_k="many"), ["top_k", "integer", "'many'"]),
+        (body(top_k=True), ["top_k", "a number is expected", "True"]),
         ({"top_k": 5}, ["text", "required"]),
         ([1, 2], ["body", "[1, 2]"]),
     ],

@@ -14,7 +14,7 @@ import pytest
 
 from services.contracts.apis import ApiRef
 from services.contracts.errors import NotFound
-from services.contracts.llm import ChatRequest, Completion, CompletionDelta, Message
+from services.contracts.llm import ChatRequest, Completion, CompletionDelta, Message, ModelInfo
 from services.contracts.toolenv import CallStatus
 from services.kit.settings import SharedSettings
 from services.toolenv.bootstrap import open_toolenv
@@ -53,6 +53,9 @@ class Actor:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[CompletionDelta]:
         yield CompletionDelta(completion=await self.complete(request))
+
+    async def describe(self) -> ModelInfo:
+        return ModelInfo()
 
 
 @pytest.fixture

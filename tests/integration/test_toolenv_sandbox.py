@@ -16,7 +16,7 @@ import pytest
 
 from services.contracts.apis import ApiRef
 from services.contracts.errors import Unavailable
-from services.contracts.toolenv import CallStatus, Observation, ToolCall
+from services.contracts.toolenv import CallStatus, Observation, ToolCall, Trial
 from services.kit.settings import SharedSettings
 from services.toolenv.admission import Admission
 from services.toolenv.bootstrap import open_toolenv, sandbox_status
@@ -170,6 +170,17 @@ async def test_bundled_tools_compute_right_answers_in_the_sandbox(env: ToolEnvSe
         * math.cos(math.radians(13.405 - 2.352))
     )
     assert response(distance)["distance"] == pytest.approx(6371 * angle, rel=0.01)
+
+
+async def test_code_is_tried_inside_the_same_walls(env: ToolEnvService) -> None:
+    source = (
+        "import socket, urllib.request\n"
+        "def add(a, b):\n    return a + b\n"
+        "def dial():\n    return urllib.request.urlopen('https://example.org').read().decode()\n"
+    )
+    added = await env.try_code(Trial(source=source, function="add", arguments={"a": 1, "b": 2}))
+    assert response(added) == 3
+    assert (await env.try_code(Trial(source=source, function="dial"))).status is not CallStatus.OK
 
 
 async def test_a_closed_service_and_a_missing_entry_are_tool_errors(env: ToolEnvService) -> None:

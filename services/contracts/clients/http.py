@@ -77,23 +77,29 @@ async def call(
 
 @asynccontextmanager
 async def stream_lines(
-    http: httpx.AsyncClient, path: str, *, body: BaseModel, timeout_s: float
+    http: httpx.AsyncClient,
+    path: str,
+    *,
+    body: BaseModel | None = None,
+    timeout_s: float,
+    method: str = "POST",
 ) -> AsyncIterator[AsyncIterator[str]]:
-    """POST a model and yield an iterator over the answer's lines; closing it cancels the work.
+    """Send a model and yield an iterator over the answer's lines; closing it cancels the work.
 
     Args:
         http: Client whose base URL is the service.
         path: Path below the base URL.
         body: Model sent as JSON.
         timeout_s: Longest silence between two pieces, seconds.
+        method: HTTP method.
     """
     left_s = remaining_s(at_most_s=_LONGEST_STREAM_S)
     wait_s = min(timeout_s, left_s)
     headers = {"content-type": "application/json", **outgoing_headers(timeout_s=left_s)}
-    content = body.model_dump_json().encode()
+    content = body.model_dump_json().encode() if body is not None else None
     try:
         async with http.stream(
-            "POST", path, content=content, headers=headers, timeout=wait_s
+            method, path, content=content, headers=headers, timeout=wait_s
         ) as response:
             if not response.is_success:
                 await response.aread()

@@ -7,11 +7,13 @@ from pydantic import TypeAdapter
 
 from services.contracts.clients.http import call, stream_lines
 from services.contracts.clients.stream import parse_frame
-from services.contracts.llm import ChatRequest, Completion, CompletionDelta
+from services.contracts.llm import ChatRequest, Completion, CompletionDelta, ModelInfo
 
 _TIMEOUT_S = 600.0
+_DESCRIBE_TIMEOUT_S = 5.0  # the service itself waits less for its backend
 _COMPLETION = TypeAdapter(Completion)
 _DELTA = TypeAdapter(CompletionDelta)
+_INFO = TypeAdapter(ModelInfo)
 
 
 class HttpChatModel:
@@ -19,6 +21,7 @@ class HttpChatModel:
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
+        self._info: ModelInfo | None = None
 
     async def complete(self, request: ChatRequest) -> Completion:
         """See `ChatModel.complete`."""
@@ -34,3 +37,12 @@ class HttpChatModel:
             async for line in lines:
                 if line:
                     yield parse_frame(_DELTA, line)
+
+    async def describe(self) -> ModelInfo:
+        """See `ChatModel.describe`; asked for until it tells its context, then remembered."""
+        if self._info is not None:
+            return self._info
+        info = await call(self._http, "GET", "/v1/model", _INFO, timeout_s=_DESCRIBE_TIMEOUT_S)
+        if info.context_tokens is not None:
+            self._info = info
+        return info

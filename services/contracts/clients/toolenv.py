@@ -15,6 +15,7 @@ from services.contracts.toolenv import (
     Observation,
     OverflowPart,
     ToolCall,
+    Trial,
 )
 
 _INVOKE_TIMEOUT_S = (
@@ -53,6 +54,17 @@ class HttpToolEnv:
             "/v1/invoke-many",
             _RESULTS,
             body=body,
+            timeout_s=_INVOKE_TIMEOUT_S,
+        )
+
+    async def try_code(self, trial: Trial) -> Observation:
+        """See `ToolEnv.try_code`."""
+        return await call(
+            self._http,
+            "POST",
+            "/v1/trials",
+            _OBSERVATION,
+            body=trial,
             timeout_s=_INVOKE_TIMEOUT_S,
         )
 

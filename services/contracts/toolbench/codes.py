@@ -29,6 +29,7 @@ CODE_OF_STATUS: Final[Mapping[CallStatus, int]] = MappingProxyType(
         CallStatus.OUTPUT_LIMIT: 12,
         CallStatus.RESOURCE_LIMIT: 12,
         CallStatus.BLOCKED: 12,
+        CallStatus.NOT_ALLOWED: 12,
         CallStatus.MODEL_ERROR: -1,
     }
 )

@@ -135,10 +135,14 @@ class ReplyBody(ForeignModel):
 
 
 def finish_reason_of(reason: str | None, message: Message) -> FinishReason:
-    """Our closed set from a server's open one; a call wins, whatever the server says."""
-    if message.tool_calls:
-        return "tool_calls"
-    return "length" if reason == "length" else "stop"
+    """Our closed set from a server's open one.
+
+    `length` is kept where there are calls too: the last one may be cut off. Else a call wins,
+    whatever the server says.
+    """
+    if reason == "length":
+        return "length"
+    return "tool_calls" if message.tool_calls else "stop"
 
 
 def completion_of(body: ReplyBody) -> Completion:

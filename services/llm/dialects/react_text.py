@@ -5,17 +5,26 @@ characters that settle it are there, and none of the markers can reach over the 
 """
 
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 
 from services.contracts.llm import Message, MessageToolCall
 
-_THOUGHT = "Thought:"
-_ACTION = r"(?:\A|\n) ?Action:"
-_INPUT = r"Action Input:"
+# Models vary case, spaces and emphasis. Nothing may be optional after a colon: what is read would
+# depend on how the text was split.
+_LEAD = r"[ \t*#]{0,4}"
+_COLON = r"[ *]{0,3}:"
+_THOUGHT = re.compile(rf"\A{_LEAD}Thought{_COLON}\**", re.IGNORECASE)
+_ACTION = rf"(?:\A|\n){_LEAD}Action{_COLON}"
+_INPUT = rf"Action[ _-]?Input{_COLON}"
 # Roles and steps that a model writes when it goes on to imagine what happens after its call.
-_NEXT_TURN = r"\n ?(?:Thought|Action|Observation|Function|User|System|Assistant):"
-_LONGEST_MARKER_CHARS = 16  # a search resumes this far back, so that no split hides a marker
+_NEXT_TURN = rf"\n{_LEAD}(?:Thought|Action|Observation|Function|User|System|Assistant){_COLON}"
+_IMAGINED = re.compile(rf"\n{_LEAD}Observation{_COLON}", re.IGNORECASE)
+_AGAIN = re.compile(rf"\n{_LEAD}Action{_COLON}", re.IGNORECASE)
+_FENCE = re.compile(r"`{0,3}[A-Za-z]{0,10}\s*")
+_LONGEST_MARKER_CHARS = 24  # a search resumes this far back, so that no split hides a marker
 _MAX_NAME_CHARS = 256  # four times what a function name may have
+_ORNAMENTS = " \t\r\n*`"
 
 
 class _State(StrEnum):
@@ -53,7 +62,8 @@ class ReactTextParser:
         self._input_start: int | None = None
         self._end: int | None = None
         self._depth = 0
-        self._in_string = False
+        self._quote = ""
+        self._before = ""
         self._is_escaped = False
 
     @property
@@ -113,9 +123,11 @@ class ReactTextParser:
         return True
 
     def _find_value(self) -> bool:
-        """Whether the input is JSON shows in its first character."""
+        """Whether the input is JSON shows in its first character, a code fence left out."""
         assert self._input_start is not None
-        value = self._text[self._input_start :].lstrip()
+        value = self._text[self._input_start :].lstrip(_ORNAMENTS.replace("`", ""))
+        if value.startswith("`") and (fence := _FENCE.match(value)) is not None:
+            value = value[fence.end() :]
         if value[:1] in ("{", "["):
             self._input_start = self._resume = len(self._text) - len(value)
             self._state = _State.JSON
@@ -135,19 +147,24 @@ class ReactTextParser:
         return False if found is None else self._finish(found.start())
 
     def _closes(self, char: str) -> bool:
-        """Take one character of JSON; True when it ends the value."""
-        if self._in_string:
+        """Take one character of JSON, or of Python's spelling of it; True when it ends the value.
+
+        An apostrophe opens a string only where one may stand, so that those in words do not.
+        """
+        if self._quote:
             if self._is_escaped:
                 self._is_escaped = False
             elif char == "\\":
                 self._is_escaped = True
-            elif char == '"':
-                self._in_string = False
-            return False
-        if char == '"':
-            self._in_string = True
-        self._depth += (char in "{[") - (char in "}]")
-        return self._depth == 0
+            elif char == self._quote:
+                self._quote = ""
+        elif char == '"' or (char == "'" and self._before in "{[,:"):
+            self._quote = char
+        elif not char.isspace():
+            self._depth += (char in "{[") - (char in "}]")
+            self._before = char
+            return self._depth == 0
+        return False
 
     def _finish(self, end: int) -> bool:
         self._end = end
@@ -159,19 +176,23 @@ class ReactTextParser:
         text = self._text[: self._end]
         call = self._call(text)
         if call is None:
-            return Message(role="assistant", content=_without_marker(text))
+            return Message(role="assistant", content=_without_marker(_IMAGINED.split(text, 1)[0]))
         thought = text[: self._last_action_marker(text)]
         return Message(role="assistant", content=_without_marker(thought), tool_calls=(call,))
 
     def _last_action_marker(self, text: str) -> int:
         """A model that starts its action line twice means the later one."""
-        again = text.rfind("\nAction:", self._action_start, self._input_marker)
-        return self._action_marker if again < 0 else again
+        again = [found.start() for found in self._again(text)]
+        return again[-1] if again else self._action_marker
+
+    def _again(self, text: str) -> Iterator[re.Match[str]]:
+        return _AGAIN.finditer(text, self._action_start, self._input_marker)
 
     def _call(self, text: str) -> MessageToolCall | None:
         if self._input_start is None:
             return None
-        name = text[self._action_start : self._input_marker].rpartition("\nAction:")[2].strip()
+        start = [self._action_start, *(found.end() for found in self._again(text))][-1]
+        name = text[start : self._input_marker].strip(_ORNAMENTS)
         if not 0 < len(name) <= _MAX_NAME_CHARS or "\n" in name:
             return None
         arguments = text[self._input_start :].strip()
@@ -179,11 +200,11 @@ class ReactTextParser:
 
 
 def _any_of(pattern: str, end_text: str | None) -> re.Pattern[str]:
-    return re.compile(f"{pattern}|{re.escape(end_text)}" if end_text else pattern)
+    return re.compile(f"(?i:{pattern})|{re.escape(end_text)}" if end_text else f"(?i:{pattern})")
 
 
 def _without_marker(text: str) -> str:
-    return text.strip().removeprefix(_THOUGHT).strip()
+    return _THOUGHT.sub("", text.strip(), count=1).strip()
 
 
 class ReferenceReactParser:

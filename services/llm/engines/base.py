@@ -10,7 +10,7 @@ class Engine(ChatModel, Protocol):
 
     @property
     def info(self) -> ModelInfo:
-        """Name and properties of the model."""
+        """Name and properties of the model, as far as they are known without asking anybody."""
         ...
 
     async def check_ready(self) -> None:

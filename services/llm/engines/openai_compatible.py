@@ -5,9 +5,10 @@ one it uses `/chat/completions` and the server's own tool calling.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import TypeVar
 
 import httpx
@@ -17,6 +18,7 @@ from services.contracts.context import remaining_s
 from services.contracts.errors import (
     DeadlineExceeded,
     ResourceExhausted,
+    ServiceError,
     Unavailable,
 )
 from services.contracts.llm import ChatRequest, Completion, CompletionDelta, ModelInfo
@@ -30,11 +32,14 @@ from services.llm.dialects.openai import (
     sampling_json,
 )
 from services.llm.engines.openai_errors import error_of, retry_after_s
+from services.llm.engines.openai_models import context_of
 from services.llm.engines.sse import sse_data, text_lines
 
 _MAX_REPLY_BYTES = 16 << 20  # far above 32,768 tokens of text, far below the memory of a host
 _PAUSES_S = (0.2, 0.8)  # before the second and the third try: a restart of a proxy, not of a model
 _READY_TIMEOUT_S = 5.0
+_DESCRIBE_TIMEOUT_S = 3.0  # below what the port's HTTP client waits
+_DESCRIBE_AGAIN_S = 30.0  # a server that hangs must not hold up every run that begins
 
 T = TypeVar("T")
 
@@ -51,6 +56,8 @@ class OpenAICompatibleEngine:
         api_key: str | None = None,
         dialect: TextDialect | None = None,
         timeout_s: float = 600.0,
+        context_tokens: int | None = None,
+        follows_instructions: bool | None = None,
     ) -> None:
         """Serve `model` at `base_url`.
 
@@ -61,6 +68,9 @@ class OpenAICompatibleEngine:
             api_key: Bearer token; never logged.
             dialect: Text form of the model's prompts and calls; `None` leaves both to the server.
             timeout_s: Longest wait for one reply, seconds; the request's deadline may shorten it.
+            context_tokens: Prompt and reply together; `None` asks the server.
+            follows_instructions: See `ModelInfo`; `None` says no for a text dialect only, whose
+                models were tuned to propose calls.
         """
         self._http = http
         self._base_url = base_url.rstrip("/")
@@ -68,12 +78,43 @@ class OpenAICompatibleEngine:
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._dialect = dialect
         self._timeout_s = timeout_s
+        self._context_tokens = context_tokens
+        self._follows_instructions = (
+            dialect is None if follows_instructions is None else follows_instructions
+        )
+        self._describing = asyncio.Lock()
+        self._describe_at = 0.0 if context_tokens is None else math.inf
 
     @property
     def info(self) -> ModelInfo:
         """See `Engine.info`."""
         dialect = "openai" if self._dialect is None else self._dialect.name
-        return ModelInfo(model=self._model, engine="openai", dialect=dialect)
+        return ModelInfo(
+            model=self._model,
+            engine="openai",
+            dialect=dialect,
+            context_tokens=self._context_tokens,
+            follows_instructions=self._follows_instructions,
+        )
+
+    async def describe(self) -> ModelInfo:
+        """See `ChatModel.describe`; the context is what the server's list of models says.
+
+        OpenAI's protocol has no field for it; vLLM and others add one. A server that cannot tell
+        now is asked again later and never an error.
+        """
+        async with self._describing:
+            if time.monotonic() >= self._describe_at:
+                with suppress(ServiceError):
+                    self._context_tokens = await self._served_context()
+                    self._describe_at = math.inf
+                self._describe_at = max(self._describe_at, time.monotonic() + _DESCRIBE_AGAIN_S)
+        return self.info
+
+    async def _served_context(self) -> int | None:
+        async with self._request("GET", "/models", None, timeout_s=_DESCRIBE_TIMEOUT_S) as response:
+            await _require_success(response)
+            return context_of(await _read(response), model=self._model)
 
     async def check_ready(self) -> None:
         """See `Engine.check_ready`; any answer below 500 counts, as not all list their models."""

@@ -150,7 +150,9 @@ class Scheduler:
         number, n_kept = self._best_slot(generation.prompt_ids)
         slot = self._slots[number]
         slot.generation, slot.ids = generation, []  # empty should the model fail in the middle
-        choice = generation.choice()
+        choice = self._choice(slot)
+        if choice is None:
+            return
         token = self._model.prefill(number, generation.prompt_ids, n_kept=n_kept, choice=choice)
         slot.ids = list(generation.prompt_ids)
         self._take(slot, token)
@@ -170,7 +172,7 @@ class Scheduler:
             slot = self._slots[number]
             if slot.generation is not None and slot.generation.is_abandoned():
                 self._release(slot)
-        rows = [self._row(number) for number in self._active()]
+        rows = [row for number in self._active() if (row := self._row(number)) is not None]
         if not rows:
             return
         for row, token in zip(rows, self._model.decode(rows), strict=True):
@@ -178,15 +180,39 @@ class Scheduler:
             slot.ids.append(row.token_id)
             self._take(slot, token)
 
-    def _row(self, number: int) -> Row:
+    def _row(self, number: int) -> Row | None:
         slot = self._slots[number]
+        choice = self._choice(slot)
+        return None if choice is None else Row(number, slot.next_id, len(slot.ids), choice)
+
+    def _choice(self, slot: _Slot) -> Choice | None:
+        """How the slot's next token is chosen; `None` when its reply has just failed."""
         assert slot.generation is not None
-        return Row(number, slot.next_id, len(slot.ids), slot.generation.choice())
+        try:
+            return slot.generation.choice()
+        except Exception as exc:  # a reply's own constraint must not fail the batch
+            log.error("reply_failed", exc_info=exc)
+            self._fail(slot)
+            return None
 
     def _take(self, slot: _Slot, token: int) -> None:
         slot.next_id = token
-        if slot.generation is not None and slot.generation.accept(token):
+        if slot.generation is None:
+            return
+        try:
+            is_whole = slot.generation.accept(token)
+        except Exception as exc:  # a reply's own parser must not fail the batch
+            log.error("reply_failed", exc_info=exc)
+            self._fail(slot)
+            return
+        if is_whole:
             self._release(slot)
+
+    def _fail(self, slot: _Slot) -> None:
+        """End one reply whose own reading broke; its tokens stay usable as a prefix."""
+        if slot.generation is not None:
+            slot.generation.fail(Internal("the reply could not be read; the log has the reason"))
+        self._release(slot)
 
     def _release(self, slot: _Slot) -> None:
         self._clock += 1

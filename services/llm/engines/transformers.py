@@ -53,6 +53,8 @@ class TransformersEngine:
         max_queue: int = 64,
         threads: int | None = None,
         timeout_s: float = 300.0,
+        context_tokens: int | None = None,
+        follows_instructions: bool | None = None,
     ) -> None:
         """Load a model; takes seconds.
 
@@ -63,6 +65,8 @@ class TransformersEngine:
             max_queue: Replies that wait beyond those; more are refused.
             threads: Threads of torch in this process; `None` leaves them alone.
             timeout_s: Longest wait for one reply, seconds.
+            context_tokens: Prompt and reply together; `None` takes the model's own limit.
+            follows_instructions: See `ModelInfo`; `None` takes it from the model's configuration.
 
         Raises:
             FailedPrecondition: The folder holds no usable model.
@@ -71,7 +75,13 @@ class TransformersEngine:
             torch.set_num_threads(threads)
         self._tokenizer, model = _load(model_path)
         self._name = model_path.name
-        self._context_tokens = int(model.config.max_position_embeddings)
+        self._context_tokens = context_tokens or int(model.config.max_position_embeddings)
+        self._follows_instructions = (
+            # A field of our own in `config.json`; other models do not have it.
+            bool(getattr(model.config, "follows_instructions", True))
+            if follows_instructions is None
+            else follows_instructions
+        )
         self._constrain: Constrain = constrain
         self._timeout_s = timeout_s
         self._vocabulary = vocabulary_of(self._tokenizer)
@@ -88,7 +98,12 @@ class TransformersEngine:
             dialect="toolllama",
             constrain=self._constrain,
             context_tokens=self._context_tokens,
+            follows_instructions=self._follows_instructions,
         )
+
+    async def describe(self) -> ModelInfo:
+        """See `ChatModel.describe`."""
+        return self.info
 
     async def check_ready(self) -> None:
         """See `Engine.check_ready`."""

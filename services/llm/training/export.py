@@ -74,6 +74,8 @@ def llama_config(shape: ModelShape, *, token_ids: Mapping[str, int]) -> dict[str
         "eos_token_id": token_ids[END],
         "pad_token_id": token_ids[PADDING],
         "dtype": "bfloat16",
+        # Ours: it was trained to propose calls, and answers nothing else.
+        "follows_instructions": False,
     }
 
 

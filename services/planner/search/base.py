@@ -2,19 +2,23 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Literal, Protocol, TypeVar
 
 from services.contracts.compat import Compat
 from services.contracts.errors import FailedPrecondition
 from services.contracts.llm import Completion, FunctionSchema, Message, ModelInfo
-from services.contracts.planner import Deliberated, Mode, PlanEvent
+from services.contracts.planner import Deliberated, Mode, PlanEvent, ToolProposal
 from services.planner.actions import ActionRunner
 from services.planner.budget import Budget, Spent
 from services.planner.policy import Policy
 from services.planner.prompts.base import PromptProfile
-from services.planner.tree import History, Node, NodeFactory
+from services.planner.reading import Reader, Reading
+from services.planner.speculation import Speculation
+from services.planner.tree import History, Node, NodeFactory, extend
+from services.planner.trunk import Trunk
+from services.planner.undo import Undo
 
 T = TypeVar("T")
 Shape = Literal["tree", "ranked_tree", "chains"]
@@ -36,8 +40,30 @@ class Found:
     give_ups: list[Node] = field(default_factory=list)
     answer: str | None = None
     """Plain text of the latest answer."""
+    best_answer: str | None = None
+    """Plain text of the best candidate that a method holds, or of the last call's answer; counts
+    only when a budget ends the search without an answer."""
     stopped: Spent | None = None
     """The budget that ended the search early."""
+    proposal: ToolProposal | None = None
+    """A tool that the search made and that can be adopted."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Ahead:
+    """How a search runs ahead of itself, in mode `speculative`."""
+
+    speculation: Speculation
+    fork: Callable[[Budget], "Search"]
+    """A search of its own that tells nothing, and calls what `Speculation.ports_ahead` gives."""
+    generation: int = 0
+    """0 for the search itself, 1 for one that runs ahead of it, and so on."""
+
+    def search(self, budget: Budget) -> "Search":
+        """A search ahead of the one that has this budget."""
+        search = self.fork(budget.fork())
+        search.ahead = replace(self, generation=self.generation + 1)
+        return search
 
 
 class Search:
@@ -56,6 +82,7 @@ class Search:
         instruction: str = "",
         mode: Mode = "exact",
         model_info: ModelInfo | None = None,
+        trunk: Trunk | None = None,
     ) -> None:
         """Bind the parts of a run.
 
@@ -70,12 +97,14 @@ class Search:
             instruction: What is to be solved, in the user's words.
             mode: How much may go on at once.
             model_info: What the model can do; unknown when `None`.
+            trunk: With what the trees of a forked run start.
         """
         self.found = Found()
         self.budget = budget
         self.compat = compat
         self.policy = policy
         self.actions = actions
+        self.reader = Reader(actions.space, compat)
         self.prompts = prompts
         self.nodes = NodeFactory()
         self.emit = emit
@@ -83,14 +112,39 @@ class Search:
         self.instruction = instruction
         self.mode: Mode = mode
         self.model_info = model_info or ModelInfo()
+        self.trunk = trunk
+        self.planted: Node | None = None
+        """A tree that was planted before the method began, and is its first one."""
+        self.ahead: Ahead | None = None
+        """Set where the search may run ahead of itself."""
         self._calls = 0
         self._expansions = 0
+        self._tips: set[Node] = set()  # of a forked run's trees; all of them have what led there
+        self._undo = Undo(actions=actions, emit=emit, next_call=self.next_call)
 
     def plant(self, history: History | None = None) -> Node:
-        """Start a tree, with the run's opening or another one."""
-        root = self.nodes.root(history or self.opening)
+        """Start a tree, with the run's opening or another one; returns where to go on.
+
+        That is the root, which has depth 0; in a forked run it is the tip of the trunk, whose depth
+        and path continue those of the run it came from, and the search does not go above it.
+        """
+        if self.planted is not None:
+            planted, self.planted = self.planted, None
+            return planted
+        opening = history or self.opening
+        if self.trunk is None:
+            root = tip = self.nodes.root(opening)
+        else:
+            root, tip = self.trunk.grow(self.nodes, opening)
+            self._tips.add(tip)
         self.found.roots.append(root)
-        return root
+        return tip
+
+    def read(self, completion: Completion) -> Reading:
+        """What a reply says; its class is counted."""
+        reading = self.reader.read(completion)
+        self.budget.readings[reading.kind] += 1
+        return reading
 
     def next_expansion(self) -> int:
         """Number of the expansion that begins now, from 1."""
@@ -102,6 +156,41 @@ class Search:
         self._calls += 1
         return self._calls
 
+    async def abandon(self, leaf: Node, *, keep: Node | None, tell: bool = True) -> None:
+        """Leave a branch for good: what it alone changed is undone, newest first.
+
+        Only changes whose API registers an inverse call can be; the history at `keep` is told of
+        those that stand. The paths of answers are never abandoned.
+
+        Args:
+            leaf: Where the branch ends.
+            keep: Where the search goes on: an ancestor of the leaf, which is not left, or another
+                tree's node. `None` leaves the whole path, and nobody is told.
+            tell: Tell the history at `keep`; a search that goes on elsewhere uses `remind`.
+
+        Raises:
+            BudgetSpent: The run's deadline came first.
+        """
+        answered = {node for answer in self.found.answers for node in answer.ancestors()}
+        left: set[Node] = set()
+        for node in leaf.ancestors():
+            if node is keep:
+                break
+            left.add(node)
+        await self._undo.abandon(left - answered - self._tips)
+        if keep is not None and tell:
+            self.remind(keep)
+
+    def remind(self, node: Node) -> None:
+        """Tell a history of the changes that abandoned branches left behind, each once."""
+        note = self._undo.note(node)
+        if note is not None:
+            node.history = extend(node.history, Message(role="user", content=note))
+
+    async def abandon_all(self) -> None:
+        """Leave every branch, at the end of a search without an answer; see `abandon`."""
+        await self._undo.abandon(self.actions.ledger.everywhere())
+
     async def deliberate(
         self,
         purpose: str,
@@ -112,6 +201,8 @@ class Search:
         tool_choice: Literal["auto", "none", "required"] = "none",
         max_tokens: int | None = None,
         temperature: float | None = None,
+        is_readable: Callable[[str], bool] | None = None,
+        check_calls: bool = True,
     ) -> Completion:
         """Ask the model about the search itself; booked on the budget and told as an event.
 
@@ -123,12 +214,14 @@ class Search:
             tool_choice: Whether the reply may call them.
             max_tokens: Longest reply; the run's own limit when `None`.
             temperature: The run's own when `None`.
+            is_readable: Whether a text holds the verdict that is sought; told with the event.
+            check_calls: The number of model calls may refuse this one.
 
         Raises:
             BudgetSpent: A budget allows no further call.
             ServiceError: The model cannot work.
         """
-        self.budget.check()
+        self.budget.check(calls=check_calls)
         asked = monotonic()
         completion = await self.policy.complete(
             messages,
@@ -137,13 +230,15 @@ class Search:
             max_tokens=max_tokens,
             temperature=temperature,
         )
+        text = completion.message.content or ""
         await self.emit(
             Deliberated(
                 purpose=purpose,
                 node_id=node.node_id if node is not None else None,
-                text=completion.message.content or "",
+                text=text,
                 usage=completion.usage,
                 latency_s=monotonic() - asked,
+                is_readable=is_readable is None or is_readable(text),
             )
         )
         return completion

@@ -2,32 +2,39 @@
 
 Source: Qin et al. 2023 (ToolLLM), section 3.2; node building as in the reference (interop 5.3),
 with several calls of one reply chained on one branch as in StableToolBench.
-Deviations: calls after Finish are not run; a reply without text or call becomes an empty thought.
+Deviations: calls after Finish are not run; a reply without text or call becomes an empty thought;
+replies are mended, checked and asked for again as `services.planner.reading` says.
 """
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
+from services.contracts.errors import InvalidArgument
 from services.contracts.llm import Completion, Message, MessageToolCall, Usage
 from services.contracts.planner import (
+    Deliberated,
     ExpansionFinished,
     ExpansionStarted,
     ModelDelta,
     ModelReplied,
+    ReplyReading,
     ToolFinished,
     ToolStarted,
 )
-from services.contracts.toolbench.codes import code_of
 from services.contracts.toolenv import CallStatus
 from services.planner.actions import Outcome
 from services.planner.budget import BudgetSpent
+from services.planner.effects import Site
+from services.planner.loops import is_loop
 from services.planner.policy import ContextOverflow
 from services.planner.prompts.base import Candidate
+from services.planner.reading import LONGER, MAX_REPAIRS, Reading
 from services.planner.search.base import Search
 from services.planner.tree import History, Node, NodeType, extend
 
 _HALLUCINATED = "invalid_hallucination_function_name"  # what ToolLLaMA was trained on
-_MAX_CALLS_PER_REPLY = 64  # model output is hostile: a reply may not start an endless chain
 
 
 class _Step(NamedTuple):
@@ -41,7 +48,16 @@ class _Step(NamedTuple):
 class Expansion:
     """One model call below a node, and the actions it asked for, chained on one branch."""
 
-    def __init__(self, search: Search, node: Node, *, vary: bool, rename_all: bool = True) -> None:
+    def __init__(
+        self,
+        search: Search,
+        node: Node,
+        *,
+        vary: bool,
+        rename_all: bool = True,
+        sample: int | None = None,
+        limits_calls: bool = True,
+    ) -> None:
         """Prepare one model call below a node.
 
         Args:
@@ -50,12 +66,16 @@ class Expansion:
             vary: List the node's earlier children to the model and ask for another action.
             rename_all: Hide every invented function name of the reply from later steps, not only
                 one in its first call.
+            sample: See `Policy.ask`.
+            limits_calls: `max_llm_calls` holds here.
         """
         self._search = search
         self._node = node
         self._step = _Step(node.node_id, 0, node.depth)
         self._vary = vary
         self._rename_all = rename_all
+        self._sample = sample
+        self._limits_calls = limits_calls
         self._last_call: int | None = None
 
     async def run(self) -> Node:
@@ -69,20 +89,99 @@ class Expansion:
             BudgetSpent: A budget ended the run.
         """
         search = self._search
-        search.budget.check()
+        # The reference looks at the number of calls only after a reply.
+        is_limited_before = self._limits_calls and not search.compat.discard_reply_at_call_limit
+        search.budget.check(calls=is_limited_before, step=True)
         await self._start()
         asked = monotonic()
         try:
-            completion = await search.policy.ask(self._node.history.shown(), on_text=self._tell)
+            completion = await search.policy.ask(
+                self._node.history.shown(), on_text=self._tell, sample=self._sample
+            )
         except ContextOverflow as exc:
             search.budget.count_reply(Usage())
             message = Message(role="assistant", content=str(exc))
             await self._replied(Completion(message=message), monotonic() - asked)
             return self._overflowed(str(exc))
-        await self._replied(completion, monotonic() - asked)
-        if search.compat.discard_reply_at_call_limit and search.budget.calls_are_spent:
+        reading = await self._read(completion, monotonic() - asked)
+        is_limited_after = self._limits_calls and search.compat.discard_reply_at_call_limit
+        if is_limited_after and search.budget.calls_are_spent:
             raise BudgetSpent(search.budget.call_limit())
-        return await self._grow(completion.message)
+        return await self._grow(reading)
+
+    async def _read(self, completion: Completion, latency_s: float) -> Reading:
+        """Read the reply, ask for it again while it cannot be used, and tell the one that is used.
+
+        The model is asked again at most `MAX_REPAIRS` times, and only while the budget lets it.
+        What it is told then stands in no history.
+        """
+        search = self._search
+        reading, repairs, longer = search.read(completion), 0, 1
+        while not reading.is_usable and repairs < MAX_REPAIRS and search.budget.refusal() is None:
+            search.budget.check()
+            repairs += 1
+            longer *= LONGER if reading.kind == "truncated" else 1
+            await self._tell_unusable(completion, latency_s)
+            asked = monotonic()
+            again = await self._ask_again(reading, longer=longer)
+            if again is None:
+                completion, latency_s = completion.model_copy(update={"usage": Usage()}), 0.0
+                break
+            completion, latency_s = again, monotonic() - asked
+            reading = search.read(completion)
+        told = completion.model_copy(update={"message": reading.message})
+        await self._replied(told, latency_s, kind=reading.kind, repairs=repairs)
+        return reading
+
+    async def _ask_again(self, reading: Reading, *, longer: int) -> Completion | None:
+        """Another reply in place of an unusable one; `None` when the model has no room for it."""
+        history = self._node.history.shown()
+        messages = (*history, reading.correction) if reading.correction is not None else history
+        policy = self._search.policy
+        try:
+            return await policy.ask(messages, sample=self._sample, longer=longer)
+        except (ContextOverflow, InvalidArgument):
+            self._search.budget.count_reply(Usage())
+            return None
+
+    async def _tell_unusable(self, completion: Completion, latency_s: float) -> None:
+        message = completion.message
+        calls = [f"{call.name} {call.arguments}" for call in message.tool_calls]
+        await self._search.emit(
+            Deliberated(
+                purpose="repair",
+                node_id=self._node.node_id,
+                text="\n".join(filter(None, (message.content, *calls))),
+                usage=completion.usage,
+                latency_s=latency_s,
+                is_readable=False,
+            )
+        )
+
+    async def begin(self, reply: Message) -> None:
+        """Begin with a reply that the search put together itself; the model is not asked.
+
+        It is told like any reply, without usage and latency.
+        """
+        await self._start()
+        await self._replied(Completion(message=reply), 0.0)
+
+    async def follow(self, reply: Message) -> Node:
+        """Carry out a reply that the search put together itself; see `begin` and `run`."""
+        await self.begin(reply)
+        return await self._grow(self._search.reader.read(Completion(message=reply)))
+
+    def add(self, leaf: Node, thought: str | None, call: MessageToolCall, outcome: Outcome) -> Node:
+        """Put one action with its outcome below a leaf of this expansion; returns the new leaf."""
+        nodes, past = self._search.nodes, leaf.history
+        if thought is not None:
+            leaf = nodes.child(leaf, NodeType.THOUGHT, thought)
+        action = nodes.child(leaf, NodeType.ACTION, call.name)
+        leaf = nodes.child(action, NodeType.ACTION_INPUT, call.arguments)
+        self._settle(leaf, outcome)
+        message = Message(role="assistant", content=thought, tool_calls=(call,))
+        leaf.history = _extend_all(past, message, [_tool_message(call, outcome)])
+        return leaf
 
     async def close(self) -> None:
         """Tell that the expansion's whole subtree was searched."""
@@ -109,13 +208,22 @@ class Expansion:
     async def _tell(self, text: str) -> None:
         await self._search.emit(ModelDelta(**self._step._asdict(), text=text))
 
-    async def _replied(self, completion: Completion, latency_s: float) -> None:
+    async def _replied(
+        self,
+        completion: Completion,
+        latency_s: float,
+        *,
+        kind: ReplyReading = "well_formed",
+        repairs: int = 0,
+    ) -> None:
         await self._search.emit(
             ModelReplied(
                 **self._step._asdict(),
                 message=completion.message,
                 usage=completion.usage,
                 latency_s=latency_s,
+                reading=kind,
+                repairs=repairs,
             )
         )
 
@@ -125,11 +233,11 @@ class Expansion:
         leaf.is_pruned = True
         return leaf
 
-    async def _grow(self, reply: Message) -> Node:
+    async def _grow(self, reading: Reading) -> Node:
         """Build the branch of one reply below the node."""
         nodes = self._search.nodes
-        calls = reply.tool_calls[:_MAX_CALLS_PER_REPLY]
-        message = reply.model_copy(update={"tool_calls": calls})
+        reply, message = reading.message, reading.shown()
+        calls = reply.tool_calls
         leaf = self._node
         if reply.content is not None or not calls:
             # A reply without anything becomes an empty thought: the branch must get longer.
@@ -139,7 +247,8 @@ class Expansion:
         for index, call in enumerate(calls):
             action = nodes.child(leaf, NodeType.ACTION, call.name)
             leaf = nodes.child(action, NodeType.ACTION_INPUT, call.arguments)
-            outcome = await self._call(call)
+            refusal = reading.refusals[index] if reading.refusals else ""
+            outcome = await self._carry_out(call, self._refused(refusal), node=leaf)
             self._settle(leaf, outcome)
             if outcome.status is CallStatus.UNKNOWN_FUNCTION and (index == 0 or self._rename_all):
                 message = _renamed(message, index)
@@ -151,7 +260,43 @@ class Expansion:
             leaf.history = extend(past, message)
         return leaf
 
-    async def _call(self, call: MessageToolCall) -> Outcome:
+    def think(self, leaf: Node, thought: str) -> Node:
+        """Put a reply in words below a leaf of this expansion; returns the new leaf."""
+        node = self._search.nodes.child(leaf, NodeType.THOUGHT, thought)
+        node.history = extend(leaf.history, Message(role="assistant", content=thought))
+        return node
+
+    async def act(
+        self,
+        call: MessageToolCall,
+        *,
+        known: Outcome | None = None,
+        node: Node | None = None,
+        by: Callable[[], Awaitable[Outcome]] | None = None,
+    ) -> Outcome:
+        """Carry out one action that the search put together, and tell of it.
+
+        Args:
+            call: The action; its arguments are checked first.
+            known: What it led to, when it need not be carried out.
+            node: Its action input, when the tree has it already.
+            by: Carries it out, when it is no call of the run's functions.
+        """
+        if by is None:
+            known = known or self._refused(self._search.reader.refusal(call))
+        return await self._carry_out(call, known, node=node, by=by)
+
+    def _refused(self, refusal: str) -> Outcome | None:
+        return self._search.actions.refused(refusal) if refusal else None
+
+    async def _carry_out(
+        self,
+        call: MessageToolCall,
+        known: Outcome | None,
+        *,
+        node: Node | None,
+        by: Callable[[], Awaitable[Outcome]] | None = None,
+    ) -> Outcome:
         search = self._search
         self._last_call = call_id = search.next_call()
         await search.emit(
@@ -161,9 +306,13 @@ class Expansion:
                 function=call.name,
                 arguments=call.arguments,
                 api=search.actions.api_of(call.name),
+                input_node_id=node.node_id if node is not None else None,
             )
         )
-        outcome = await search.actions.run(call.name, call.arguments)
+        site = Site(call_id, node or self._node, self._step.expansion, self._node)
+        if by is None:
+            by = partial(search.actions.run, call.name, call.arguments, site=site)
+        outcome = known or await by()
         await search.emit(self._tool_finished(call_id, outcome))
         return outcome
 
@@ -174,20 +323,13 @@ class Expansion:
         leaf.is_pruned = outcome.status is CallStatus.GAVE_UP
         if leaf.is_terminal:
             self._search.found.answer = outcome.answer
+        elif outcome.status is CallStatus.OK:
+            self._search.budget.note_finding()
+        if not leaf.is_pruned and not self._search.compat.no_loop_detection:
+            leaf.is_pruned = leaf.is_loop = is_loop(leaf)
 
     def _tool_finished(self, call_id: int, outcome: Outcome) -> ToolFinished:
-        return ToolFinished(
-            **self._step._asdict(),
-            call_id=call_id,
-            observation=outcome.observation,
-            status=outcome.status,
-            code=code_of(outcome.status),
-            source=outcome.source,
-            latency_s=outcome.latency_s,
-            upstream_status=outcome.upstream_status,
-            age_s=outcome.age_s,
-            key=outcome.key,
-        )
+        return outcome.told(**self._step._asdict(), call_id=call_id)
 
 
 def _renamed(message: Message, index: int) -> Message:

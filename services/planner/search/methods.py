@@ -6,13 +6,15 @@ number. The modules of this package are found by themselves; others are given by
 """
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
 import services.planner.search
+from services.contracts.base import ForeignModel
 from services.contracts.errors import FailedPrecondition, InvalidArgument
-from services.contracts.methods import parse_method
+from services.contracts.methods import ALIASES, FAMILIES, parse_method
 from services.planner.search.base import SearchMethod
 
 Builder = Callable[[int], SearchMethod]
@@ -63,3 +65,46 @@ def search_method(name: str, known: Mapping[str, Builder] | None = None) -> Sear
             f"this planner has no method {name[:80]!r}; GET /v1/methods lists all"
         )
     return build(method.n)
+
+
+class MethodInfo(ForeignModel):
+    """A kind of method, for people who choose one."""
+
+    example: str
+    """A name that a request may give."""
+    number: str
+    """What the number at the end of the name counts; empty when it has none."""
+    max_number: int
+    """0 when it has none."""
+    about: str
+    """What it does, in one sentence."""
+    asks_in_words: bool
+    """It needs a model that answers free questions, see `ModelInfo.follows_instructions`."""
+
+
+def described(known: Mapping[str, Builder]) -> tuple[MethodInfo, ...]:
+    """Every kind of method in the order of `FAMILIES`, added ones last."""
+    examples = {parse_method(name).kind: parse_method(name) for name in reversed(ALIASES)}
+    found = [
+        MethodInfo(
+            example=examples[family.kind].name,
+            number=family.number,
+            max_number=family.limit,
+            about=_about(known[family.kind](examples[family.kind].n)),
+            asks_in_words=family.asks_in_words,
+        )
+        for family in FAMILIES
+        if family.kind in known
+    ]
+    for name in sorted(known.keys() - {family.kind for family in FAMILIES}):
+        about = _about(known[name](1))
+        found.append(
+            MethodInfo(example=name, number="", max_number=0, about=about, asks_in_words=False)
+        )
+    return tuple(found)
+
+
+def _about(method: SearchMethod) -> str:
+    """The first sentence of the method's own documentation."""
+    text = " ".join((inspect.getdoc(method) or "").split())
+    return text.removeprefix("See `SearchMethod`").lstrip(".: ").partition(". ")[0].rstrip(".")

@@ -1,7 +1,8 @@
 """ReAct: independent chains of thought, action and observation (ToolBench's `CoT@n`).
 
 Source: Yao et al. 2023 (ReAct), section 2; control flow as in the reference (interop 5.3).
-Deviation: the budget of model calls holds here too, where the reference limits only the depth.
+Deviation: the budget of model calls holds here too, where the reference limits only the depth; see
+`Compat.cot_ignores_call_limit`.
 """
 
 from typing import ClassVar
@@ -27,8 +28,13 @@ class ReAct:
 
     async def run(self, search: Search) -> None:
         """See `SearchMethod.run`."""
+        leaf: Node | None = None  # of the latest chain
+        limits_calls = not search.compat.cot_ignores_call_limit
         for _ in range(self.width):
-            leaf = await run_chain(search, search.plant())
+            root = search.plant()
+            if leaf is not None:
+                await search.abandon(leaf, keep=root)
+            leaf = await run_chain(search, root, limits_calls=limits_calls)
             if leaf.is_terminal:
                 search.found.answers.append(leaf)
                 return
@@ -36,14 +42,20 @@ class ReAct:
                 search.found.give_ups.append(leaf)
 
 
-async def run_chain(search: Search, root: Node) -> Node:
-    """Grow one chain below a node until it ends, and return its leaf; see `Found.tries`."""
+async def run_chain(search: Search, root: Node, *, limits_calls: bool = True) -> Node:
+    """Grow one chain below a node until it ends, and return its leaf; see `Found.tries`.
+
+    Args:
+        search: The run.
+        root: Where the chain begins.
+        limits_calls: `max_llm_calls` holds for it.
+    """
     tries = search.found.tries
     tries.append(root)
     node = root
     expansions: list[Expansion] = []
     while not _is_over(node, search):
-        expansion = Expansion(search, node, vary=False)
+        expansion = Expansion(search, node, vary=False, limits_calls=limits_calls)
         expansions.append(expansion)
         node = tries[-1] = await expansion.run()
     for expansion in reversed(expansions):

@@ -131,39 +131,46 @@ class CustomExecutor:
             egress = self._egress_of(api, invocation.user)
         except EgressRefused as exc:
             return failed(CallStatus.API_NOT_WORKING, f"API not working: {exc}")
-        call = _Call(python_identifier(ref.api), invocation.arguments, egress, limit_s)
-        result = await self._run(api, api.code.source, call)
-        observation = _observe(result, api.document, limit_s=limit_s, keep=self._keep)
+        call = SandboxCall(
+            source=api.code.source,
+            function=python_identifier(ref.api),
+            arguments={python_identifier(k): v for k, v in invocation.arguments.items()},
+            egress=egress,
+            dependencies=api.dependencies,
+        )
+        result = await run_call(self._sandbox, call, limit_s=limit_s)
+        accepted = accepts(parameter_names(api.document))
+        observation = observed(result, accepted=accepted, limit_s=limit_s, keep=self._keep)
         return observation if egress is None else _classified(observation, result, api.document)
 
-    async def _run(self, api: CatalogueEntry, source: str, call: "_Call") -> SandboxResult:
-        try:
-            async with asyncio.timeout(call.limit_s + _SANDBOX_GRACE_S):
-                result = await self._sandbox.call(
-                    source=source,
-                    function=call.function,
-                    arguments={
-                        python_identifier(name): value for name, value in call.arguments.items()
-                    },
-                    deadline_s=call.limit_s,
-                    egress=call.egress,
-                    dependencies=api.dependencies,
-                )
-        except TimeoutError as exc:
-            raise Unavailable(
-                f"the sandbox did not end a call {_SANDBOX_GRACE_S} s after its limit of "
-                f"{call.limit_s:.1f} s"
-            ) from exc
-        if result.outcome is SandboxOutcome.UNAVAILABLE:
-            raise Unavailable(f"the sandbox cannot run calls: {result.error}")
-        return result
 
+class SandboxCall(NamedTuple):
+    """One function to run in the sandbox."""
 
-class _Call(NamedTuple):
+    source: str
     function: str
-    arguments: dict[str, JsonValue]
-    egress: EgressPolicy | None
-    limit_s: float
+    arguments: Mapping[str, JsonValue]
+    egress: EgressPolicy | None = None
+    dependencies: tuple[str, ...] = ()
+
+
+async def run_call(sandbox: ToolSandbox, call: SandboxCall, *, limit_s: float) -> SandboxResult:
+    """Run a call for at most `limit_s` seconds.
+
+    Raises:
+        Unavailable: The sandbox cannot run calls, or did not end this one.
+    """
+    try:
+        async with asyncio.timeout(limit_s + _SANDBOX_GRACE_S):
+            result = await sandbox.call(**call._asdict(), deadline_s=limit_s)
+    except TimeoutError as exc:
+        raise Unavailable(
+            f"the sandbox did not end a call {_SANDBOX_GRACE_S} s after its limit of "
+            f"{limit_s:.1f} s"
+        ) from exc
+    if result.outcome is SandboxOutcome.UNAVAILABLE:
+        raise Unavailable(f"the sandbox cannot run calls: {result.error}")
+    return result
 
 
 def parameter_names(document: ApiDocument) -> tuple[str, ...]:
@@ -172,15 +179,23 @@ def parameter_names(document: ApiDocument) -> tuple[str, ...]:
     return tuple(dict.fromkeys(api_identifier(parameter.name) for parameter in declared))
 
 
-def _observe(
-    result: SandboxResult, document: ApiDocument, *, limit_s: float, keep: Keep | None
+def observed(
+    result: SandboxResult, *, accepted: str, limit_s: float, keep: Keep | None
 ) -> Observation:
+    """What the sandbox's result means to a caller.
+
+    Args:
+        result: Any but `UNAVAILABLE`.
+        accepted: What arguments the function takes, in words, for one that was given others.
+        limit_s: What the call was allowed, seconds.
+        keep: Where an answer goes that is too long to show.
+    """
     if result.outcome is SandboxOutcome.OK:
         return succeeded(result.value, source="custom", latency_s=result.latency_s, keep=keep)
     meaning = _MEANINGS[result.outcome]
     error = meaning.error + (result.error or result.outcome.value)
     if result.outcome is SandboxOutcome.BAD_ARGUMENTS:
-        error = f"{error}; {accepts(parameter_names(document))}"
+        error = f"{error}; {accepted}"
     if result.outcome is SandboxOutcome.TIMEOUT:
         error = f"{meaning.error}the tool did not answer within {limit_s:.3g} s"
     printed = result.stdout if result.outcome is SandboxOutcome.OUTPUT_LIMIT else ""

@@ -11,8 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.tools import app
+from services.contracts.apis import SideEffect
 from services.contracts.errors import FailedPrecondition, InvalidArgument, NotFound, ServiceError
 from services.toolenv.catalog import load_catalogue
+from services.toolenv.effects import EffectBook
 from services.toolenv.endpoints import HttpEndpoint
 from services.toolenv.importers.imported import ToolRefused
 from services.toolenv.mcp_servers import Definitions, McpServerDefinition, StdioTransport
@@ -45,6 +47,17 @@ def refused(*arguments: str) -> ServiceError:
 
 def addresses(home: Path) -> list[str]:
     return [str(document.ref) for document in load_catalogue([home / "tools"]).documents()]
+
+
+def test_what_a_tool_does_to_the_world_is_corrected_and_the_correction_taken_back(
+    home: Path,
+) -> None:
+    book = EffectBook(home / "tools")
+    assert "Speech/voice/shout: write" in run("effect", "Speech/voice/shout", "write")
+    assert book.read() == {"Speech/voice/shout": SideEffect.WRITE}
+    assert "as its document says" in run("effect", "Speech/voice/shout", "declared")
+    assert book.read() == {}
+    assert isinstance(refused("effect", "shout", "write"), InvalidArgument)
 
 
 def test_a_module_is_added_and_removed(home: Path) -> None:

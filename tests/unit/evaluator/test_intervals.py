@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.evaluator.metrics.intervals import paired_difference_interval, wilson_interval
+from services.evaluator.metrics.intervals import mean_interval, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -41,28 +41,28 @@ def test_what_is_no_proportion_is_refused(passed: int, n: int) -> None:
 
 def test_the_bootstrap_is_seeded() -> None:
     pairs = [1, 0, 0, -1, 1, 1, 0, 0, 1, 0] * 4
-    assert paired_difference_interval(pairs, seed=7) == paired_difference_interval(pairs, seed=7)
+    assert mean_interval(pairs, seed=7) == mean_interval(pairs, seed=7)
 
 
 def test_the_bootstrap_agrees_with_the_normal_interval_of_a_large_sample() -> None:
     pairs = [1] * 120 + [0] * 240 + [-1] * 40  # mean 0.2, standard error 0.0300
-    low, high = paired_difference_interval(pairs, seed=42)
+    low, high = mean_interval(pairs, seed=42)
     assert (low, high) == pytest.approx((0.1412, 0.2588), abs=0.006)
 
 
 def test_swapping_the_methods_mirrors_the_interval() -> None:
     pairs = [1] * 30 + [0] * 50 + [-1] * 10
-    low, high = paired_difference_interval(pairs, seed=42)
-    mirrored = paired_difference_interval([-pair for pair in pairs], seed=42)
+    low, high = mean_interval(pairs, seed=42)
+    mirrored = mean_interval([-pair for pair in pairs], seed=42)
     assert (-mirrored.high, -mirrored.low) == pytest.approx((low, high), abs=0.012)
 
 
 @settings(max_examples=5, deadline=None)
 @given(st.sampled_from([-1, 0, 1]), st.integers(1, 40))
 def test_pairs_without_variance_give_a_point(value: int, n: int) -> None:
-    assert paired_difference_interval([value] * n, seed=0) == (value, value)
+    assert mean_interval([value] * n, seed=0) == (value, value)
 
 
-def test_without_pairs_there_is_nothing_to_resample() -> None:
-    with pytest.raises(ValueError, match="no paired instructions"):
-        paired_difference_interval([], seed=0)
+def test_without_values_there_is_nothing_to_resample() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        mean_interval([], seed=0)

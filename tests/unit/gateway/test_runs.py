@@ -34,7 +34,7 @@ async def test_a_place_is_free_again_after_a_failure():
     pool = pool_of(FakePlanner())
     with pytest.raises(ValueError, match="inside"), pool.place():
         raise ValueError("inside")
-    assert pool.running == 0
+    assert pool.open == 0
 
 
 async def test_closing_a_runs_events_closes_the_planners():

@@ -189,6 +189,17 @@ def test_a_run_without_an_answer_ends_with_an_error_line(kind, reason, expected)
     assert expected in line["error"]
 
 
+def test_a_best_effort_is_shown_as_an_answer_that_says_so():
+    end = RunEnded(
+        kind="exhausted", reason="max_llm_calls=60", answer="about 20 degrees", is_best_effort=True
+    )
+    line = translate([end])[-1]
+    text = json.loads(line["output"])["final_answer"]
+    assert line["method_name"] == "on_request_end"
+    assert text.startswith("(Best effort") and text.endswith("about 20 degrees")
+    assert "max_llm_calls=60" in text
+
+
 def test_a_failed_service_is_named_in_the_error_line():
     problem = Unavailable("no model at 127.0.0.1:8001").to_problem()
     line = translate([RunEnded(kind="failed", problem=problem)])[-1]

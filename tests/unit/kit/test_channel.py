@@ -74,3 +74,20 @@ async def test_closing_while_the_work_waits_to_report_does_not_hang() -> None:
     await anext(reports)
     async with asyncio.timeout(1):
         await reports.aclose()
+
+
+async def test_work_that_somebody_else_cancels_ends_though_nobody_reads() -> None:
+    tasks = []
+
+    async def work(report: Report) -> None:
+        tasks.append(asyncio.current_task())
+        while True:
+            await report(1)
+
+    reports = reported(work, bound=1)
+    await anext(reports)
+    await asyncio.sleep(0)  # the work waits to report
+    tasks[0].cancel()
+    done, _ = await asyncio.wait(tasks, timeout=1)
+    assert len(done) == 1
+    await reports.aclose()

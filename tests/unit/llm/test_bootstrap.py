@@ -1,14 +1,17 @@
 """Which engine is chosen, and what a wrong choice says."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from services.contracts.errors import FailedPrecondition
+from services.contracts.llm import ChatRequest, Message, MessageToolCall
 from services.kit.settings import SharedSettings
 from services.llm.app import build_app
 from services.llm.bootstrap import open_llm
@@ -48,6 +51,53 @@ async def test_a_named_engine_wins_over_the_address(model_folder: Path) -> None:
 async def test_the_toolllama_dialect_can_be_chosen_for_a_server() -> None:
     async with open_llm(LlmSettings(dialect="toolllama"), server_settings()) as service:
         assert service.info.dialect == "toolllama"
+        assert not service.info.follows_instructions
+
+
+@pytest.mark.parametrize(
+    ("quirks", "shown", "called"),
+    [
+        ({}, "Assistant: \nThought: T\nAction: f\nAction Input: {}\n", []),
+        ({"toolllama_history": "thoughts"}, "Assistant: T\n", []),
+        ({"toolllama_reference_parser": True}, "Action: f", ["x"]),
+    ],
+)
+async def test_the_quirks_of_toolllamas_published_runs_can_be_chosen(
+    quirks: dict[str, object], shown: str, called: list[str]
+) -> None:
+    app, prompts = FastAPI(), list[str]()
+
+    @app.post("/v1/completions")
+    async def complete(body: dict[str, object]) -> dict[str, object]:
+        prompts.append(str(body["prompt"]))
+        return {"choices": [{"text": "just text", "finish_reason": "stop"}]}
+
+    call = MessageToolCall(id="call_0", name="f", arguments="{}")
+    earlier = Message(role="assistant", content="T", tool_calls=(call,))
+    request = ChatRequest(messages=(Message(role="user", content="hi"), earlier))
+    async with serve(app) as url:
+        shared = SharedSettings(llm_base_url=f"{url}/v1", llm_model="m")
+        async with open_llm(LlmSettings(dialect="toolllama", **quirks), shared) as service:
+            completion = await service.complete(request)
+    assert shown in prompts[0]
+    assert [one.name for one in completion.message.tool_calls] == called
+
+
+async def test_what_a_model_can_do_may_be_said_by_settings(model_folder: Path) -> None:
+    told = {"context_tokens": 512, "follows_instructions": True}
+    for settings in (
+        LlmSettings(dialect="toolllama", **told),
+        LlmSettings(engine="transformers", model_path=model_folder, **told),
+    ):
+        async with open_llm(settings, server_settings()) as service:
+            info = await service.describe()
+            assert (info.context_tokens, info.follows_instructions) == (512, True)
+
+
+def test_the_bundled_models_configuration_says_that_it_only_proposes_calls() -> None:
+    folder = Path(__file__).parents[3] / "data" / "models" / "toolwright-mini"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["follows_instructions"] is False
 
 
 async def test_a_server_without_address_or_name_is_refused() -> None:

@@ -1,5 +1,6 @@
 """The OpenAI-compatible engine against a scripted transport."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from email.utils import formatdate
@@ -137,6 +138,13 @@ async def test_several_calls_keep_order_and_argument_text() -> None:
     assert [c.arguments for c in completion.message.tool_calls] == ['{"a": ', '{"a": 1}']
     assert completion.message.content is None
     assert completion.finish_reason == "tool_calls"
+
+
+async def test_a_reply_that_was_cut_off_says_so_even_with_a_call() -> None:
+    call = {"id": "x", "type": "function", "function": {"name": "add", "arguments": '{"a": '}}
+    choice = {"message": {"content": None, "tool_calls": [call]}, "finish_reason": "length"}
+    completion = await engine_of(ScriptedServer(answered({"choices": [choice]}))).complete(REQUEST)
+    assert completion.finish_reason == "length"
 
 
 @pytest.mark.parametrize(
@@ -312,3 +320,54 @@ async def test_leaving_a_stream_closes_the_answer() -> None:
     await stream.aclose()  # type: ignore[attr-defined]
     assert first.text == "1"
     assert body.is_closed
+
+
+@pytest.mark.parametrize(
+    ("listed", "context"),
+    [
+        ([{"id": "m", "max_model_len": 4096}], 4096),
+        ([{"id": "x", "max_model_len": 1}, {"id": "m", "context_length": 8192}], 8192),
+        ([{"id": "other-name", "context_window": 32768}], 32768),
+        ([{"id": "m", "meta": {"n_ctx": 2048, "n_ctx_train": 131072}}], 2048),
+        ([{"id": "x", "max_model_len": 1}, {"id": "y", "max_model_len": 2}], None),
+        ([{"id": "m", "max_model_len": True}], None),
+        ([{"id": "m", "max_model_len": "4096"}], None),
+        ("nonsense", None),
+    ],
+)
+async def test_the_context_is_what_the_list_of_models_says(
+    listed: object, context: int | None
+) -> None:
+    engine = engine_of(ScriptedServer(answered({"object": "list", "data": listed})))
+    assert (await engine.describe()).context_tokens == context
+
+
+async def test_a_server_is_asked_once_for_its_context() -> None:
+    server = ScriptedServer(answered({"data": [{"id": "m", "max_model_len": 4096}]}))
+    engine = engine_of(server)
+    infos = await asyncio.gather(*(engine.describe() for _ in range(3)))
+    assert {info.context_tokens for info in infos} == {4096}
+    assert [request.url.path for request in server.requests] == ["/v1/models"]
+
+
+async def test_a_server_that_cannot_tell_is_no_error_and_is_asked_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listed = answered({"data": [{"id": "m", "max_model_len": 4096}]})
+    server = ScriptedServer(httpx.ConnectError("refused"), listed)
+    engine = engine_of(server)
+    assert (await engine.describe()).context_tokens is None
+    assert (await engine.describe()).context_tokens is None
+    assert len(server.requests) == 1
+    monkeypatch.setattr(openai_compatible.time, "monotonic", lambda: monotonic() + 31.0)
+    assert (await engine.describe()).context_tokens == 4096
+
+
+async def test_a_given_context_needs_no_question() -> None:
+    server = ScriptedServer()
+    http = httpx.AsyncClient(transport=httpx.MockTransport(server))
+    engine = OpenAICompatibleEngine(
+        http=http, base_url="http://model/v1", model="m", context_tokens=999
+    )
+    info = await engine.describe()
+    assert (info.context_tokens, info.follows_instructions) == (999, True)

@@ -92,6 +92,27 @@ def test_an_imagined_next_turn_ends_unfinished_arguments() -> None:
     assert parts(read(text)) == ("a", "f", '{"q": "cut')
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("thought: a\naction: f\naction input: {}", ("a", "f", "{}")),
+        ("**Thought:** a\n**Action:** f\n**Action Input:** {}", ("a", "f", "{}")),
+        ("Thought : a\nAction : f\nAction_Input : {}", ("a", "f", "{}")),
+        ("Thought: a\n  Action: `f`\nAction Input: {}", ("a", "f", "{}")),
+        ('Thought: a\nAction: f\nAction Input: ```json\n{"q": 1}\n```', ("a", "f", '{"q": 1}')),
+        ("Thought: a\nAction: f\nAction Input: {'q': '}'}\nmore", ("a", "f", "{'q': '}'}")),
+        ('Thought: a\nAction: f\nAction Input: {"q": "it\'s {"}', ("a", "f", '{"q": "it\'s {"}')),
+    ],
+)
+def test_other_spellings_of_a_step_are_read(text: str, expected: tuple[str, str, str]) -> None:
+    assert parts(read(text)) == expected
+    assert parts(read(*text)) == expected
+
+
+def test_an_imagined_observation_is_no_part_of_a_thought() -> None:
+    assert read("Thought: x\nObservation: {}\nThought: y").content == "x"
+
+
 def test_the_end_of_the_json_completes_the_reply() -> None:
     parser = ReactTextParser(call_id="call_0")
     parser.feed('Thought: a\nAction: f\nAction Input: {"q": "}\\"", "r": [{}]')
@@ -100,7 +121,16 @@ def test_the_end_of_the_json_completes_the_reply() -> None:
     assert parser.is_complete
 
 
-MARKERS = ["Thought:", "\nAction:", "\nAction Input:", "Action Input: {", "\nObservation:", "</s>"]
+SPELLINGS = ["**Thought:** ", "\naction :", "\n**Action Input:** ", "```json\n", "{'", "'}", "'"]
+MARKERS = [
+    *SPELLINGS,
+    "Thought:",
+    "\nAction:",
+    "\nAction Input:",
+    "Action Input: {",
+    "\nObservation:",
+    "</s>",
+]
 ROUGH_TEXT = st.lists(
     st.one_of(
         st.sampled_from([*MARKERS, STEP, '{"', '"}', "}", "\\", '"', " ", "\n", "\nThought"]),

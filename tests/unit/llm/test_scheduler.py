@@ -170,6 +170,48 @@ def test_a_broken_step_fails_its_replies_and_not_the_next(
     assert healthy.text() == "yz"
 
 
+class BrokenParser(ReactTextParser):
+    """Fails at its third piece of text."""
+
+    def feed(self, text: str) -> None:
+        if len(self._text) >= 2:
+            raise ValueError("a defect")
+        super().feed(text)
+
+
+def test_a_parser_that_breaks_fails_its_own_reply_only(
+    model: NextLetter, scheduler: Scheduler
+) -> None:
+    broken, healthy, later = Caller(), Caller(), Caller()
+    model.may_run.clear()
+    scheduler.submit(generation(broken, [1], parser=BrokenParser(call_id="call_0")))
+    scheduler.submit(generation(healthy, [10]))
+    model.may_run.set()
+    assert isinstance(broken.last(), Internal)
+    assert healthy.text() == "klmnopqrstuvwxyz"
+    scheduler.submit(generation(later, [24]))
+    assert later.text() == "yz"
+
+
+class BrokenCursor:
+    """A constraint that cannot say which tokens are allowed."""
+
+    def allowed(self) -> frozenset[int]:
+        raise ValueError("a defect")
+
+
+def test_a_constraint_that_breaks_fails_its_own_reply_only(
+    model: NextLetter, scheduler: Scheduler
+) -> None:
+    broken, healthy = Caller(), Caller()
+    model.may_run.clear()
+    scheduler.submit(generation(broken, [1], cursor=BrokenCursor()))
+    scheduler.submit(generation(healthy, [20]))
+    model.may_run.set()
+    assert isinstance(broken.last(), Internal)
+    assert healthy.text() == "uvwxyz"
+
+
 def test_closing_fails_what_is_unfinished(model: NextLetter, scheduler: Scheduler) -> None:
     caller = Caller()
     scheduler.submit(generation(caller, [1], stop_ids=[], max_new_tokens=10**9))

@@ -10,7 +10,7 @@ from services.contracts.planner import Limits
 from services.contracts.toolenv import MAX_ARGUMENTS_CHARS, CallStatus, Observation
 from services.planner.action_space import build_action_space
 from services.planner.actions import ActionRunner
-from services.planner.budget import Budget
+from services.planner.budget import Budget, BudgetSpent
 from tests.fakes.planner_ports import HELLO, HELLO_NAME, FakeToolEnv, document
 
 pytestmark = pytest.mark.anyio
@@ -40,9 +40,32 @@ async def test_the_models_text_reaches_the_tool_verbatim() -> None:
     assert (outcome.status, outcome.source, outcome.latency_s) == (CallStatus.OK, "custom", 0.5)
 
 
-async def test_a_long_observation_is_cut_and_marked() -> None:
-    outcome = await runner(FakeToolEnv(), max_observation_chars=10).run(HELLO_NAME, "{}")
-    assert outcome.observation == '{"error": ' + "..."
+def saying(content: str) -> FakeToolEnv:
+    return FakeToolEnv(
+        answers=lambda _: Observation(status=CallStatus.OK, content=content, source="remote")
+    )
+
+
+async def test_a_long_observation_keeps_its_head_and_its_tail() -> None:
+    toolenv = saying("h" * 100 + "-" * 500 + "t" * 100)
+    outcome = await runner(toolenv, max_observation_chars=40).run(HELLO_NAME, "{}")
+    assert outcome.observation == "h" * 30 + " [... 660 characters left out ...] " + "t" * 10
+
+
+async def test_a_long_observation_loses_its_end_with_the_quirk() -> None:
+    toolenv = saying("0123456789abcdef")
+    compat = Compat(cut_observations_at_end=True)
+    outcome = await runner(toolenv, compat, max_observation_chars=10).run(HELLO_NAME, "{}")
+    assert outcome.observation == "0123456789" + "..."
+
+
+async def test_the_limit_of_tool_calls_is_checked_before_the_tool_is_asked() -> None:
+    toolenv = FakeToolEnv()
+    limited = runner(toolenv, max_tool_calls=1)
+    await limited.run(HELLO_NAME, "{}")
+    with pytest.raises(BudgetSpent, match="max_tool_calls=1"):
+        await limited.run(HELLO_NAME, '{"q": "another"}')
+    assert len(toolenv.calls) == 1
 
 
 @pytest.mark.parametrize(

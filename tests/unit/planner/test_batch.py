@@ -15,7 +15,16 @@ from services.contracts.planner import Limits, PlanEvent, SolveRequest
 from services.contracts.toolbench.queries import Query
 from services.planner.batch import BatchOptions, BatchReport, solve_queries
 from services.planner.service import PlannerService
-from tests.fakes.planner_ports import HELLO, FakeRetriever, FakeToolEnv, ScriptedModel, answer
+from tests.fakes.planner_ports import (
+    HELLO,
+    HELLO_NAME,
+    FakeRetriever,
+    FakeToolEnv,
+    ScriptedModel,
+    answer,
+    document,
+    reply,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -128,6 +137,18 @@ async def test_open_domain_ignores_the_apis_of_the_file(tmp_path: Path) -> None:
     )
     await solve_queries(service, QUERIES[:1], options)
     assert retriever.requests[0].top_k == 7
+
+
+@pytest.mark.parametrize("allow_writes", [True, False])
+async def test_runs_may_change_something_only_when_the_batch_may(
+    tmp_path: Path, allow_writes: bool
+) -> None:
+    toolenv = FakeToolEnv([document(HELLO, method="POST")])
+    model = ScriptedModel([reply((HELLO_NAME, "{}")), answer("done")])
+    service = PlannerService(model=model, toolenv=toolenv, retriever=None)
+    options = BatchOptions(method="CoT@1", output=tmp_path, compat=NONE, allow_writes=allow_writes)
+    await solve_queries(service, QUERIES[:1], options)
+    assert len(toolenv.calls) == allow_writes
 
 
 @pytest.mark.parametrize("options", [{"concurrency": 0}, {"method": "NOPE"}])

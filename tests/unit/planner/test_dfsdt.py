@@ -287,7 +287,8 @@ def test_whatever_the_model_does_the_run_ends_and_its_books_balance(
     )
     end = end_of(events)
     assert [event.sequence for event in events] == list(range(len(events)))
-    assert end.llm_calls == len(scripted.requests) <= 25
+    assert end.llm_calls == len(scripted.requests)
+    assert end.llm_calls <= 25 or (compat.cot_ignores_call_limit and method == "CoT@")
     assert end.kind in {"answered", "gave_up", "exhausted"}
     trees = [end.record["tree"]["tree"]] if "tree" in end.record else []
     assert [count(tree) for tree in trees] == [end.record["tree"]["size"] for _ in trees]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.contracts.compat import NONE, TOOLBENCH
+from services.contracts.compat import NONE, TOOLBENCH, Compat
 from services.contracts.llm import Message
 from services.contracts.planner import ExpansionFinished, Limits, PlanEvent, SolveRequest
 from services.planner.service import PlannerService
@@ -23,14 +23,16 @@ pytestmark = pytest.mark.anyio
 STEP = reply((HELLO_NAME, "{}"))
 
 
-async def run(model: ScriptedModel, method: str = "CoT@1", **limits: int) -> list[PlanEvent]:
+async def run(
+    model: ScriptedModel, method: str = "CoT@1", compat: Compat = TOOLBENCH, **limits: int
+) -> list[PlanEvent]:
     planner = PlannerService(model=model, toolenv=FakeToolEnv(), retriever=None)
     request = SolveRequest(
         instruction="say hello",
         method=method,
         apis=(HELLO,),
         limits=Limits(**limits),
-        compat=TOOLBENCH,
+        compat=compat,
         record=True,
     )
     return await events_of(planner, request)
@@ -79,7 +81,8 @@ async def test_every_invented_name_of_a_reply_is_hidden() -> None:
 
 
 async def test_the_call_limit_holds_for_chains_too() -> None:
-    end = end_of(await run(ScriptedModel(lambda _: STEP), "CoT@9", max_llm_calls=4))
+    compat = TOOLBENCH.model_copy(update={"cot_ignores_call_limit": False})
+    end = end_of(await run(ScriptedModel(lambda _: STEP), "CoT@9", compat, max_llm_calls=4))
     assert (end.kind, end.llm_calls) == ("exhausted", 4)
     assert end.reason == "max_llm_calls=4 was reached"
 

@@ -4,16 +4,23 @@ import json
 
 import pytest
 
-from services.contracts.compat import TOOLBENCH
+from services.contracts.compat import NONE, TOOLBENCH
+from services.contracts.llm import Message
 from services.contracts.planner import Limits, RunEnded, SolveRequest
-from services.planner.record import MAX_WIRE_LEVELS, fitted_to_wire
+from services.planner.action_space import build_action_space
+from services.planner.budget import Budget
+from services.planner.record import MAX_WIRE_LEVELS, build_record, fitted_to_wire
+from services.planner.search.base import Found
+from services.planner.search.methods import search_method
 from services.planner.service import PlannerService
+from services.planner.tree import NodeFactory, extend
 from tests.fakes.planner_ports import (
     HELLO,
     HELLO_NAME,
     FakeToolEnv,
     ScriptedModel,
     answer,
+    document,
     end_of,
     events_of,
     give_up,
@@ -149,6 +156,22 @@ async def test_the_candidate_is_the_path_of_the_answer_without_the_root() -> Non
         "{}",
     ]
     assert all("children" not in node for node in path)
+
+
+async def test_how_a_file_came_about_stands_in_a_last_key_of_its_own() -> None:
+    root = NodeFactory().root(extend(None, Message(role="user", content="say hello")))
+    about = {
+        "method": search_method("DFS_w2"),
+        "instruction": "say hello",
+        "found": Found(roots=[root]),
+        "space": build_action_space([document()], compat=NONE),
+        "budget": Budget(Limits()),
+    }
+    plain = build_record(**about)
+    told = build_record(**about, provenance={"mode": "exact", "seed": 7})
+    assert list(told) == [*plain, "toolwright"]
+    assert told["toolwright"] == {"mode": "exact", "seed": 7}
+    assert {key: told[key] for key in plain} == plain
 
 
 def test_a_record_too_deep_for_json_readers_stays_behind_with_the_reason() -> None:

@@ -8,7 +8,6 @@ from services.contracts.apis import ApiRef
 from services.contracts.errors import (
     FailedPrecondition,
     InvalidArgument,
-    ResourceExhausted,
     Unavailable,
 )
 from services.contracts.planner import Limits, ModelDelta, ModelReplied, SolveRequest
@@ -152,13 +151,18 @@ async def test_closing_the_iterator_in_mid_reply_closes_the_models_stream() -> N
     assert model.closed_streams == 1
 
 
-async def test_one_run_too_many_is_refused() -> None:
-    service = planner(ScriptedModel(lambda _: STEP), options=PlannerOptions(max_runs=1))
-    run = service.solve(CLOSED)
-    await anext(run)
-    with pytest.raises(ResourceExhausted, match="limit is 1"):
-        await anext(service.solve(CLOSED))
-    await run.aclose()
+async def test_one_run_too_many_waits_for_its_turn() -> None:
+    model = ScriptedModel(lambda _: answer("hi"), delay_s=0.05)
+    service = planner(model, options=PlannerOptions(max_runs=1))
+    first = service.solve(CLOSED)
+    await anext(first)
+    second = service.solve(CLOSED)
+    queued = await anext(second)
+    await first.aclose()
+    events = [event async for event in second]
+    assert (queued.kind, queued.position, queued.sequence) == ("queued", 1, 0)
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert end_of(events).answer == "hi"
 
 
 async def test_runs_at_once_keep_to_themselves() -> None:

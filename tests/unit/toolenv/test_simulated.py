@@ -12,7 +12,7 @@ import pytest
 from services.contracts.apis import ApiParameter, ApiRef
 from services.contracts.context import deadline_in
 from services.contracts.errors import FailedPrecondition, ResourceExhausted, Unavailable
-from services.contracts.llm import ChatRequest, Completion, CompletionDelta, Message
+from services.contracts.llm import ChatRequest, Completion, CompletionDelta, Message, ModelInfo
 from services.contracts.toolenv import CallStatus, Observation
 from services.toolenv.cassettes.recording import Answer, recording_of
 from services.toolenv.cassettes.store import Store
@@ -47,6 +47,9 @@ class Actor:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[CompletionDelta]:
         yield CompletionDelta(completion=await self.complete(request))
+
+    async def describe(self) -> ModelInfo:
+        return ModelInfo()
 
 
 def weather(template: Any = None) -> CatalogueEntry:

@@ -8,6 +8,7 @@ import httpx
 import typer
 from pydantic import TypeAdapter
 
+from cli.run_options import ModeOption, PromptsOption, SeedOption, ShowBudgetOption
 from cli.runs import replayed
 from cli.session import checked, connect
 from cli.sources import SourcesOption, parse_ref, parse_sources
@@ -37,6 +38,10 @@ def ask(
     approve: Annotated[
         bool, typer.Option("--approve", help="Be asked before each call that changes something.")
     ] = False,
+    mode: ModeOption = "exact",
+    prompts: PromptsOption = None,
+    show_budget: ShowBudgetOption = False,
+    seed: SeedOption = 0,
     replay: Annotated[
         str | None, typer.Option(help="Id of a kept run to be told again; nobody is asked.")
     ] = None,
@@ -54,6 +59,7 @@ def ask(
     if api:
         body["apis"] = [parse_ref(ref).model_dump() for ref in api]
     body |= {"allow_writes": allow_writes, "ask_approval": approve}
+    body |= {"mode": mode, "prompts": prompts, "show_budget": show_budget, "seed": seed}
     ended = asyncio.run(_ask(body, as_json=as_json))
     raise typer.Exit(0 if ended.kind == "answered" else 1)
 

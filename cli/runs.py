@@ -62,7 +62,7 @@ def list_runs(
 @app.command("show")
 def show(run_id: _RunArgument, as_json: _JsonOption = False) -> None:
     """Show the tree of a run that ended, with the numbers of its nodes."""
-    events = asyncio.run(_events(RunId(run_id)))
+    events = asyncio.run(events_of(RunId(run_id)))
     if as_json:
         for event in events:
             print(event.model_dump_json())
@@ -169,7 +169,8 @@ async def _list(limit: int) -> list[RunSummary]:
         return await keeper.runs(limit=limit)
 
 
-async def _events(run_id: RunId) -> list[PlanEvent]:
+async def events_of(run_id: RunId) -> list[PlanEvent]:
+    """Every event of a kept run that ended."""
     return [event async for event in _played(run_id)]
 
 

@@ -9,6 +9,15 @@ from typing import Annotated, Literal, NamedTuple
 import typer
 from rich.progress import Progress
 
+from cli.run_options import (
+    MaxCostOption,
+    MaxTokensOption,
+    MaxToolCallsOption,
+    ModeOption,
+    PromptsOption,
+    SeedOption,
+    ShowBudgetOption,
+)
 from cli.sources import SourcesOption, parse_sources
 from services.contracts.compat import NONE, TOOLBENCH
 from services.contracts.methods import DEFAULT_METHOD, parse_method
@@ -51,6 +60,13 @@ def solve(
         ),
     ] = False,
     deadline_s: Annotated[float, typer.Option(min=1, help="Seconds per query.")] = 300.0,
+    max_tool_calls: MaxToolCallsOption = None,
+    max_tokens: MaxTokensOption = None,
+    max_cost_usd: MaxCostOption = None,
+    mode: ModeOption = "exact",
+    prompts: PromptsOption = None,
+    show_budget: ShowBudgetOption = False,
+    seed: SeedOption = 0,
     replay: Annotated[
         Path | None,
         typer.Option(help="Folder of kept runs: solve from these alone, nobody is asked."),
@@ -81,8 +97,15 @@ def solve(
             max_depth=max_depth,
             max_llm_calls=max_llm_calls,
             max_observation_chars=max_observation_chars,
+            max_tool_calls=max_tool_calls,
+            max_tokens=max_tokens,
+            max_cost_usd=max_cost_usd,
             deadline_s=deadline_s,
         ),
+        mode=mode,
+        prompts=prompts,
+        show_budget=show_budget,
+        seed=seed,
     )
     if replay is not None:
         report = asyncio.run(_replay(loaded, options, shared, replay))

@@ -5,9 +5,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from services.contracts.planner import (
+    ApprovalAsked,
+    Deliberated,
     ExpansionStarted,
     ModelReplied,
     PlanEvent,
+    Queued,
     Retrieved,
     RunEnded,
     ToolFinished,
@@ -15,6 +18,7 @@ from services.contracts.planner import (
 )
 
 _SHOWN_CHARS = 300
+_DELIBERATION_CHARS = 80
 _FINISH = "Finish"
 
 
@@ -29,18 +33,28 @@ class StepPrinter:
 
     def show(self, event: PlanEvent) -> None:
         """Print one event, if there is anything to see in it."""
-        if isinstance(event, Retrieved):
-            self._show_retrieved(event)
-        elif isinstance(event, ExpansionStarted):
-            self._show_expansion(event)
-        elif isinstance(event, ModelReplied) and event.message.content:
-            self._console.print(f"   [dim]{escape(_cut(event.message.content))}[/]")
-        elif isinstance(event, ToolStarted):
-            self._started[event.call_id] = event
-        elif isinstance(event, ToolFinished):
-            self._show_call(event)
-        elif isinstance(event, RunEnded):
-            self._show_end(event)
+        match event:
+            case Queued():
+                self._console.print(f"[dim]waiting, position {event.position}[/]")
+            case Retrieved():
+                self._show_retrieved(event)
+            case ExpansionStarted():
+                self._show_expansion(event)
+            case ModelReplied() if event.message.content:
+                self._console.print(f"   [dim]{escape(_cut(event.message.content))}[/]")
+            case Deliberated():
+                words = _cut(f"{event.purpose}: {event.text}", _DELIBERATION_CHARS)
+                self._console.print(f"   [dim]{escape(words)}[/]")
+            case ApprovalAsked():
+                name = escape(f"{event.api} ({event.effect})")
+                left = f"within {event.expires_in_s:.0f} s"
+                self._console.print(f"   [yellow]approval needed {left}:[/] {name}")
+            case ToolStarted():
+                self._started[event.call_id] = event
+            case ToolFinished():
+                self._show_call(event)
+            case RunEnded():
+                self._show_end(event)
 
     def _show_retrieved(self, event: Retrieved) -> None:
         scores = {hit.api: hit.score for hit in event.retrieved}
@@ -96,6 +110,10 @@ class StepPrinter:
             ending = f"{event.kind}{f': {why}' if why else ''}"
             self._console.print(f"\n[bold red]No answer[/] ({escape(ending)})")
         self._console.print(f"[dim]{cost}[/]")
+        if event.proposal is not None:
+            hint = f": toolwright tools adopt {event.run_id} --dry-run" if event.is_kept else ""
+            name = escape(_cut(event.proposal.name))
+            self._console.print(f"[bold]A new tool is offered:[/] {name}{hint}")
         if event.is_kept:
             self._console.print(f"[dim]kept: toolwright runs show {event.run_id}[/]")
 
@@ -108,6 +126,6 @@ def _age(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, limit: int = _SHOWN_CHARS) -> str:
     one_line = " ".join(text.split())
-    return one_line if len(one_line) <= _SHOWN_CHARS else f"{one_line[: _SHOWN_CHARS - 1]}…"
+    return one_line if len(one_line) <= limit else f"{one_line[: limit - 1]}…"

@@ -84,7 +84,7 @@ def add(
         hosts=host or (),
     )
     # The user names a file of his own: that is the approval.
-    _finish([tool], replace=replace, dry_run=dry_run, is_approved=True)
+    finish([tool], replace=replace, dry_run=dry_run, is_approved=True)
 
 
 @imports.command("openapi")
@@ -108,7 +108,7 @@ def import_openapi_document(
         server_url=server_url,
         document_url=source if _is_url(source) else None,
     )
-    _finish([tool], replace=replace, dry_run=dry_run)
+    finish([tool], replace=replace, dry_run=dry_run)
 
 
 @imports.command("ai-plugin")
@@ -140,7 +140,7 @@ def import_plugin(
         name=name,
         server_url=server_url,
     )
-    _finish([tool], replace=replace, dry_run=dry_run)
+    finish([tool], replace=replace, dry_run=dry_run)
 
 
 @imports.command("toolbench")
@@ -178,7 +178,7 @@ def import_toolbench_documents(
             )
             for document in documents
         ]
-    _finish(found, replace=replace, dry_run=dry_run, needs_code=False)
+    finish(found, replace=replace, dry_run=dry_run, needs_code=False)
 
 
 def remove_tool(tool: Annotated[str, typer.Argument(help="Category/tool")]) -> None:
@@ -288,7 +288,7 @@ async def _tell_gateway() -> None:
     print(f"the gateway at {url} reloaded: {counts}, {len(change.changed)} changed")
 
 
-def _finish(
+def finish(
     tools: Sequence[ImportedTool],
     *,
     replace: bool,
@@ -296,6 +296,15 @@ def _finish(
     needs_code: bool = True,
     is_approved: bool = False,
 ) -> None:
+    """Write tools into the user's root, or print them, and tell a running gateway.
+
+    Args:
+        tools: What an importer made.
+        replace: Overwrite tools of the same name.
+        dry_run: Print the documents instead.
+        needs_code: See `validate_tool`.
+        is_approved: The user has seen what the tools say of themselves.
+    """
     for tool in tools:
         for refusal in tool.refusals:
             print(f"left out: {refusal}", file=sys.stderr)

@@ -2,23 +2,25 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from cli import mcp, tool_sources
+from cli import adopt, mcp, tool_sources
 from cli.labels import label_of
 from cli.session import checked, connect
 from cli.sources import SourcesOption, parse_sources
+from cli.tool_tests import kept_tests, run_tests
 from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.errors import InvalidArgument
 from services.contracts.toolenv import ApiHealth, CallStatus, Observation, ToolCall
 
 app = typer.Typer(help="Add, import, list, show, validate and call tools.", no_args_is_help=True)
 app.command("add")(tool_sources.add)
+app.command("adopt")(adopt.adopt)
 app.command("remove")(tool_sources.remove_tool)
 app.command("effect")(tool_sources.correct_effect)
 app.command("export")(tool_sources.export)
@@ -123,22 +125,47 @@ def call(
 
 @app.command()
 def test(
-    api: Annotated[str, typer.Argument(help="category/tool/api of a tool that was added.")],
+    address: Annotated[
+        str,
+        typer.Argument(
+            metavar="API",
+            help="category/tool/api of a tool that was added; category/tool runs the tests kept "
+            "beside it.",
+        ),
+    ],
     arguments: Annotated[str, typer.Argument(help="JSON object of arguments.")] = "{}",
 ) -> None:
-    """Check a tool that was added, then run one call of it; exit status 0 if both are well."""
+    """Check a tool that was added, then run one call of it, or its tests; status 0 if all is well.
+
+    Tests run in the sandbox without network.
+    """
+    category, _, tool = address.partition("/")
+    is_tool = bool(tool) and "/" not in tool
+    ref = None if is_tool else _parse(address)
+    if ref is not None:
+        category, tool = ref.category, ref.tool
+    _check(category, tool)
+    if ref is not None:
+        _run(ToolCall(api=ref, arguments_text=arguments))
+    results = run_tests(*kept_tests(tool_sources.user_root(), category, tool))
+    for result in results:
+        print(result)
+    raise typer.Exit(1 if any(result.error for result in results) else 0)
+
+
+def _check(category: str, tool: str) -> None:
+    """End the command when a tool cannot be served."""
     from services.toolenv.validate import validate_tool
 
-    ref = _parse(api)
-    problems = validate_tool(tool_sources.user_root() / ref.category / f"{ref.tool}.json")
+    problems = validate_tool(tool_sources.user_root() / category / f"{tool}.json")
     for problem in problems:
         print(str(problem))
     if problems:
         raise typer.Exit(1)
-    _run(ToolCall(api=ref, arguments_text=arguments))
 
 
-def _run(request: ToolCall) -> None:
+def _run(request: ToolCall) -> NoReturn:
+    """Make one call, show it, and end the command."""
     observation = asyncio.run(_call(request))
     print(observation.content)
     typer.echo(label_of(observation), err=True)

@@ -226,9 +226,22 @@ class ActionRunner:
 
     async def _invoke(self, api: ApiRef, arguments: str) -> Observation:
         """Reach the tool: the one place where a run calls one."""
-        call = ToolCall(api=api, arguments_text=arguments, sources=self._sources, user=self._user)
+        call = self._tool_call(api, arguments)
         async with self._budget.wait():
             return await self._toolenv.invoke(call)
+
+    def _tool_call(self, api: ApiRef, arguments: str) -> ToolCall:
+        return ToolCall(api=api, arguments_text=arguments, sources=self._sources, user=self._user)
+
+    def read_for(self, name: str, arguments: str) -> ToolCall | None:
+        """What `run` would send for an action that changes nothing; `None` for any other."""
+        api = self.api_of(name)
+        document = self._space.document_of(api) if api is not None else None
+        if document is None or document.side_effect is not SideEffect.READ:
+            return None
+        if len(arguments) > MAX_ARGUMENTS_CHARS:
+            return None
+        return self._tool_call(document.ref, arguments)
 
     async def _refusal(
         self, document: ApiDocument, arguments: str, site: Site | None

@@ -1,16 +1,17 @@
 """Reads the text of a call's arguments, and mends it where only its syntax is broken.
 
 Nothing is made up: a mended object says what the text says, word for word and number for number,
-else the text counts as unreadable. `json_repair` proposes, `_is_faithful` decides; on its own the
-library would turn `{"city": }` into an empty city and `{"n": 5 apples}` into 5.
+else the text counts as unreadable. Python, for its own spelling, or `json_repair` proposes, and
+`_is_faithful` decides; on its own the library would turn `{"city": }` into an empty city and `{"n": 5 apples}` into 5.
 
 Guarantees: never raises for what the text holds; takes time linear in its length, which is bounded.
 """
 
+import ast
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, NoReturn
 
 from json_repair import repair_json
@@ -30,10 +31,13 @@ _NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _LEADING_ZERO: Final = re.compile(r"-?0\d", re.ASCII)
 # Joined strings, and escapes that only Python or JavaScript has: `C:\apps` is as likely a path.
 _NOT_JSON: Final = re.compile(r"[\"']\s*\+\s*[\"']|(?<!\\)(?:\\\\)*\\[xUN0-7av]")
+_NOT_PYTHON: Final = re.compile(r"(?<!\\)(?:\\\\)*\\[^\\\"'bfnrtu]")
 _QUOTES: Final = "\"'`\u201c\u201d\u2018\u2019"
 _MARK: Final = re.compile(r"\\.|\S", re.DOTALL)
 _STRUCTURE: Final = re.compile(rf"[\s,:(){{}}\[\]\\{_QUOTES}]+")
 _PLAIN_KEY: Final = re.compile(r"[\w.$-]+")
+_BEFORE_KEY: Final = "{, \t\n\r"
+_COLON: Final = re.compile(r"\s*:")
 _OPENS_STRING: Final = "{[,:"
 _CLOSERS: Final = re.compile(r"[\s\]}`]*\Z")
 
@@ -155,12 +159,30 @@ def _supplied(text: str) -> Arguments | None:
     source = source[:end] if end else source
     if max(source.count("["), source.count("{")) > _MAX_MENDED_LEVELS or _NOT_JSON.search(source):
         return None
-    fields = repair_json(source, return_objects=True, skip_json_loads=True)
+    fields = _python_literal(source)
+    if fields is None:
+        fields = repair_json(source, return_objects=True, skip_json_loads=True)
     if not isinstance(fields, dict) or not _is_faithful(fields, _unescaped(source)):
         return None
     mended = written(fields)
     _require_unicode(source, fields)
     return Arguments(fields, mended, is_mended=True, is_whole=end > 0)
+
+
+def _python_literal(text: str) -> JsonValue:
+    """What a dict in Python's spelling says; `None` when it is none, or JSON cannot say the same.
+
+    Python itself reads it, since `json_repair` guesses where a quote ends a string. Not where
+    Python takes an escape sequence for something else than JSON.
+    """
+    if _NOT_PYTHON.search(text):
+        return None
+    try:
+        value = ast.literal_eval(text)
+        # Unequal for tuples and for keys that are no strings, which JSON would change.
+        return value if json.loads(written(value)) == value else None
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
 
 
 def _balanced_end(text: str) -> int:
@@ -189,15 +211,12 @@ def _is_faithful(fields: dict[str, JsonValue], source: str) -> bool:
     """Whether the object says what the text says: its words in order, its numbers, its strings."""
     leaves = list(_leaves(fields))
     told = " ".join(leaf if isinstance(leaf, str) else _literal(leaf) for leaf, _ in leaves)
-    values = [leaf for leaf, is_value in leaves if is_value and isinstance(leaf, str)]
-    keys = [leaf for leaf, is_value in leaves if not is_value and isinstance(leaf, str)]
+    strings = [(leaf, is_value) for leaf, is_value in leaves if isinstance(leaf, str)]
     return (
-        len(keys) <= source.count(":")
-        and all(_PLAIN_KEY.fullmatch(key) or (key and _is_quoted(key, source)) for key in keys)
-        and _words(told) == _words(source)
+        _words(told) == _words(source)
         and _numbers(told) == _numbers(source)
-        and values.count("") <= source.count('""') + source.count("''")
-        and all(_is_quoted(value, source) for value in values if value)
+        and strings.count(("", True)) <= source.count('""') + source.count("''")
+        and _stand_in_order([string for string in strings if string != ("", True)], source)
     )
 
 
@@ -229,18 +248,41 @@ def _numbers(text: str) -> list[tuple[float, bool]]:
     return sorted((float(number), bool(_LEADING_ZERO.match(number))) for number in found)
 
 
-def _is_quoted(value: str, source: str) -> bool:
-    """Whether the string stands between quotes, or after one and nothing but closers follow."""
-    at = source.find(value)
-    while at >= 0:
-        end = at + len(value)
-        if at and source[at - 1] in _QUOTES:
-            if source[end : end + 1] in _QUOTES:  # so is the end of the text
-                return True
-            if value[-1] not in _QUOTES and _CLOSERS.match(source, end):
-                return True
-        at = source.find(value, at + 1)
-    return False
+def _stand_in_order(strings: Iterable[tuple[str, bool]], source: str) -> bool:
+    """Whether each key and value (true) stands in the text, whole and behind the one before it."""
+    at = 0
+    for string, is_value in strings:
+        stands = _is_value_at if is_value else _is_key_at
+        at = source.find(string, at)
+        while at >= 0 and not stands(string, source, at):
+            at = source.find(string, at + 1)
+        if at < 0:
+            return False
+        at += len(string)
+    return True
+
+
+def _is_value_at(value: str, source: str, at: int) -> bool:
+    """Whether it is between quotes, or after one and nothing but closers follow."""
+    end = at + len(value)
+    if not at or source[at - 1] not in _QUOTES:
+        return False
+    if source[end : end + 1] in _QUOTES:  # so is the end of the text
+        return True
+    return value[-1] not in _QUOTES and _CLOSERS.match(source, end) is not None
+
+
+def _is_key_at(key: str, source: str, at: int) -> bool:
+    """Whether it is between quotes and before a colon; a plain key may lack either quote."""
+    end = at + len(key)
+    is_opened, is_closed = source[at - 1] in _QUOTES, source[end : end + 1] in _QUOTES
+    if is_opened and is_closed:
+        return key != "" and _COLON.match(source, end + 1) is not None
+    if not _PLAIN_KEY.fullmatch(key):
+        return False
+    if is_opened:  # what follows it may be a part of the key, like a line break
+        return source[end : end + 1] == ":"
+    return source[at - 1] in _BEFORE_KEY and _COLON.match(source, end + is_closed) is not None
 
 
 def _unescaped(text: str) -> str:

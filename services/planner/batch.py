@@ -20,7 +20,7 @@ from services.contracts.compat import TOOLBENCH, Compat
 from services.contracts.errors import Internal, InvalidArgument, ServiceError, Unavailable
 from services.contracts.ids import RunId
 from services.contracts.methods import parse_method
-from services.contracts.planner import Limits, Planner, RunEnded, SolveRequest
+from services.contracts.planner import Limits, Mode, Planner, RunEnded, SolveRequest
 from services.contracts.toolbench.answer_file import is_answer_file
 from services.contracts.toolbench.queries import Query
 from services.kit.files import write_atomically
@@ -77,6 +77,10 @@ class BatchOptions:
     seed: int = 0
     allow_writes: bool = False
     """Let the runs make calls that change something; under `execute_writes_freely` they may."""
+    mode: Mode = "exact"
+    prompts: str | None = None
+    """Prompt profile; `None` leaves it to `compat`."""
+    show_budget: bool = False
 
 
 async def solve_queries(
@@ -162,6 +166,9 @@ def _request(query: Query, options: BatchOptions, method: str) -> SolveRequest:
             compat=options.compat,
             seed=options.seed,
             allow_writes=options.allow_writes,
+            mode=options.mode,
+            prompts=options.prompts,
+            show_budget=options.show_budget,
             run_id=run_id_of(query.query_id, method),
             record=True,
         )

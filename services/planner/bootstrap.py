@@ -12,6 +12,7 @@ from services.kit.settings import SharedSettings
 from services.planner.budget import Prices
 from services.planner.journal.shelf import Shelf
 from services.planner.prompts.library import PromptLibrary
+from services.planner.search.added import load_searches
 from services.planner.service import PlannerOptions, PlannerService
 from services.planner.settings import PlannerSettings
 
@@ -70,7 +71,11 @@ async def open_records(shelf: Shelf, shared: SharedSettings) -> AsyncIterator[Pl
 
 
 def options_of(settings: PlannerSettings, shared: SharedSettings) -> PlannerOptions:
-    """The operator's decisions, as the engine takes them."""
+    """The operator's decisions, as the engine takes them.
+
+    Raises:
+        FailedPrecondition: See `load_searches`.
+    """
     return PlannerOptions(
         max_reply_tokens=settings.max_reply_tokens,
         temperature=settings.temperature,
@@ -81,6 +86,7 @@ def options_of(settings: PlannerSettings, shared: SharedSettings) -> PlannerOpti
         max_runs=settings.max_runs,
         max_waiting_runs=settings.max_waiting_runs,
         max_deadline_s=settings.max_deadline_s,
+        searches=load_searches(settings.searches),
     )
 
 

@@ -46,7 +46,7 @@ class Ports:
     """Where calls may be made ahead of time; it stands behind this model and tool environment."""
 
     def speculating(self, allowance: Allowance) -> "Ports":
-        """The ports of one run in mode `speculative`."""
+        """The ports of one run in mode `speculative` or `parallel`."""
         ahead = Speculation(model=self.model, toolenv=self.toolenv, allowance=allowance)
         return replace(self, model=ahead.model, toolenv=ahead.toolenv, speculation=ahead)
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from time import monotonic
+from types import ModuleType
 
 import structlog
 
@@ -55,6 +56,8 @@ class PlannerOptions(RunOptions):
     """Runs that may wait; one more is refused."""
     max_deadline_s: float = 3600.0
     """Cap on a run's wall clock, seconds."""
+    searches: tuple[ModuleType, ...] = ()
+    """Modules with further search methods, see `builders`."""
 
 
 class PlannerService:
@@ -88,7 +91,7 @@ class PlannerService:
         )
         self._options = options or PlannerOptions()
         self._allowance = Allowance()
-        self._methods = builders()
+        self._methods = builders(self._options.searches)
         self._keeper = (
             KeptRuns(shelf, make=self._run_of, guard=_guarded, options=self._options)
             if shelf is not None

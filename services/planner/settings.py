@@ -1,9 +1,17 @@
 """Settings of the planner."""
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.kit.settings import ServedSettings
+
+
+def _at_commas(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 class PlannerSettings(ServedSettings):
@@ -43,5 +51,8 @@ class PlannerSettings(ServedSettings):
     run can be replayed, resumed or forked."""
     keep_runs_bytes: int = Field(default=1 << 30, ge=1)
     """Size of all kept runs together, bytes, about; the oldest make room."""
+    searches: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_at_commas)] = ()
+    """Search methods of your own: paths of Python files or names of modules, separated by commas.
+    They run in the planner's process; see docs/guides/add-a-search.md."""
     connections: int = Field(default=256, ge=1, le=4096)
     """Open connections to each service."""

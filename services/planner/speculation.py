@@ -51,7 +51,7 @@ class Allowance:
     do: by this share, and by the bounds of the runs that are going on.
     """
 
-    share: float = 0.33
+    share: float = 0.27
     """Lost calls per used call, in [0, 1]."""
     advance: int = 8
     """Lost calls that are allowed on top, so that the first runs can bet at all."""
@@ -206,6 +206,11 @@ class Speculation:
             task = self._group.create_task(_until_end(work))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def read(self, call: ToolCall, budget: Budget) -> None:
+        """Make a call that changes nothing ahead of time; work for `start`."""
+        async with budget.wait():
+            await self._invoke_ahead(call)
 
     def _comes_whole(self, request: ChatRequest) -> bool:
         if self._completions.find(request, unused=True) is not None:

@@ -109,6 +109,20 @@ async def open_toolenv(
         )
 
 
+@asynccontextmanager
+async def open_trials(
+    settings: ToolEnvSettings, shared: SharedSettings
+) -> AsyncIterator[TrialRunner]:
+    """What tries code, over a sandbox of its own and without any tool.
+
+    Raises:
+        Unavailable: See `open_toolenv`.
+    """
+    async with AsyncExitStack() as stack:
+        sandbox = await _Workshop(settings, shared, None, stack).open_sandbox()
+        yield TrialRunner(sandbox, call_timeout_s=settings.call_timeout_s)
+
+
 def build_wire(
     settings: ToolEnvSettings, service_of: Callable[[Request], ToolEnvService]
 ) -> WireRouter:
@@ -206,7 +220,7 @@ class _Workshop:
         if "remote" in opened:
             executors.append(await self._remote())
         if "custom" in opened:
-            sandbox = await self._open_sandbox()
+            sandbox = await self.open_sandbox()
             executors.append(self._custom(sandbox))
         if "simulated" in opened:
             executors.append(await self._simulated(store))
@@ -307,7 +321,7 @@ class _Workshop:
         )
         return self._gated(executor, n)
 
-    async def _open_sandbox(self) -> Sandbox:
+    async def open_sandbox(self) -> Sandbox:
         settings = self._settings
         try:
             return await self._stack.enter_async_context(

@@ -25,6 +25,8 @@ _MAX_FOUND_CHARS = 256
 
 
 REQUIREMENTS_FILE = "requirements.txt"
+TESTS_FILE = "tests.py"
+"""Kept beside `api.py` for `toolwright tools test`; nothing else reads it."""
 MAX_REQUIREMENTS_BYTES = 8 << 10
 MAX_REQUIREMENTS = 32
 """Packages of one tool; each set of packages costs a folder and a zygote."""

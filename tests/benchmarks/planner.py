@@ -261,7 +261,8 @@ def serve_child(descriptor: int) -> None:
             Route("/v1/model", about),
         ]
     )
-    uvicorn.run(app, fd=descriptor, log_level="error")
+    config = uvicorn.Config(app, access_log=False, log_level="warning")
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 
 def _json(text: str) -> Response:
@@ -289,7 +290,7 @@ async def measure_modes(scale: Scale) -> dict[str, float]:
     ideal_s = max(longest, -(-n_exact // CONCURRENCY)) * scale.latency_s
     print(
         f"{len(queries)} queries, {len(pairs)} go back; {n_exact} calls, longest {longest}; "
-        f"wall {wall_s:.2f} s, ideal {ideal_s:.2f} s; p50 of those that go back: {exact_p50_s:.2f} s"
+        f"wall {wall_s:.2f} s, ideal {ideal_s:.2f} s; p50 of those: {exact_p50_s:.2f} s"
     )
     return {
         "wall_to_ideal_ratio": wall_s / ideal_s,
@@ -300,7 +301,7 @@ async def measure_modes(scale: Scale) -> dict[str, float]:
 
 
 async def measure_memory(scale: Scale) -> float:
-    """Growth of this process while many runs are open at once, for each of them, MB of 10^6 bytes."""
+    """Growth of this process while many runs are open at once, for each, MB of 10^6 bytes."""
     queries = some_queries(50)
     model = ScriptedModel(SEED, latency_s=scale.open_latency_s)
     planner = planner_over(model, queries, runs=scale.open_runs)

@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from cli.tools import app
 from services.contracts.apis import ApiRef
 from services.contracts.errors import Unavailable
+from services.contracts.ids import RunId
+from services.contracts.llm import Message
+from services.contracts.planner import SolveRequest, ToolFinished
 from services.contracts.toolenv import CallStatus, Observation, ToolCall, Trial
 from services.kit.settings import SharedSettings
+from services.planner.journal.shelf import Shelf
+from services.planner.service import PlannerService
 from services.toolenv.admission import Admission
 from services.toolenv.bootstrap import open_toolenv, sandbox_status
 from services.toolenv.catalog import load_catalogue
@@ -27,6 +34,7 @@ from services.toolenv.registry import Registry
 from services.toolenv.sandbox import open_sandbox
 from services.toolenv.service import ToolEnvService
 from services.toolenv.settings import ToolEnvSettings
+from tests.fakes.planner_ports import ScriptedModel, end_of, events_of
 
 pytestmark = pytest.mark.anyio
 
@@ -181,6 +189,67 @@ async def test_code_is_tried_inside_the_same_walls(env: ToolEnvService) -> None:
     added = await env.try_code(Trial(source=source, function="add", arguments={"a": 1, "b": 2}))
     assert response(added) == 3
     assert (await env.try_code(Trial(source=source, function="dial"))).status is not CallStatus.OK
+
+
+TOOL = '''```python
+import socket
+
+
+def fahrenheit(celsius: float) -> float:
+    """Convert a temperature from degrees Celsius to Fahrenheit.
+
+    Args:
+        celsius: temperature
+    """
+    return celsius * 9 / 5 + 32
+```'''
+HOSTILE_MAIN = "```\ndef main():\n    return open('/etc/shadow').read() + socket.gethostname()\n```"
+GOOD_MAIN = "```\ndef main():\n    return fahrenheit(100)\n```"
+TESTS = """```
+def test_freezing():
+    assert fahrenheit(0) == 32
+
+def test_wrong():
+    assert fahrenheit(0) == 0
+```"""
+
+
+async def test_a_model_makes_a_tool_in_the_sandbox_and_the_user_adopts_it(
+    env: ToolEnvService, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CREATOR end to end: a hostile program fails, its correction works, the tool is added."""
+    texts = [TOOL, HOSTILE_MAIN, GOOD_MAIN, "212", TESTS]
+    model = ScriptedModel([Message(role="assistant", content=text) for text in texts])
+    planner = PlannerService(model=model, toolenv=env, retriever=None, shelf=Shelf(home / "runs"))
+    ref = ApiRef.parse("Customized/hostile/fine")
+    events = await events_of(
+        planner,
+        SolveRequest(
+            instruction="boil\x1b[2J", method="CREATOR", apis=(ref,), run_id=RunId("made")
+        ),
+    )
+    first, second, *_ = (event for event in events if isinstance(event, ToolFinished))
+    assert first.status is CallStatus.SANDBOX_VIOLATION
+    assert json.loads(second.observation)["response"] == 212.0
+    assert end_of(events).proposal.failed_tests == 1
+
+    monkeypatch.setenv("TOOLWRIGHT_HOME", str(home))
+    monkeypatch.setenv("TOOLWRIGHT_URL", "http://127.0.0.1:9")
+
+    def typed(*words: str) -> str:
+        result = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    shown = await asyncio.to_thread(typed, "adopt", "made", "--dry-run")
+    assert "made for: boil\\x1b[2J" in shown
+    assert "passed: test_freezing" in shown
+    assert "test_wrong" not in shown
+    assert not (home / "tools" / "Customized").exists()
+    added = await asyncio.to_thread(typed, "adopt", "made", "--category", "Measurement")
+    assert "added Measurement/fahrenheit with 1 APIs" in added
+    tested = await asyncio.to_thread(typed, "test", "Measurement/fahrenheit")
+    assert tested == "passed: test_freezing\n"
 
 
 async def test_a_closed_service_and_a_missing_entry_are_tool_errors(env: ToolEnvService) -> None:

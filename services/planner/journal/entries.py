@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
@@ -151,7 +152,7 @@ def has_ended_by_itself(end: RunEnded | None) -> bool:
 
 def read_header(path: Path) -> Header:
     """See `read_record`, whose first line this is."""
-    return _header(_lines(path), path)
+    return _header(_lines(path, at_most=1), path)
 
 
 def read_record(path: Path) -> Record:
@@ -173,9 +174,10 @@ def read_record(path: Path) -> Record:
     return record
 
 
-def _lines(path: Path) -> list[bytes]:
+def _lines(path: Path, *, at_most: int | None = None) -> list[bytes]:
     try:
-        return path.read_bytes().splitlines(keepends=True)
+        with path.open("rb") as stream:
+            return list(islice(stream, at_most))
     except FileNotFoundError as exc:
         raise NotFound(f"no run {path.stem!r} is kept; `toolwright runs list` shows all") from exc
     except OSError as exc:

@@ -120,10 +120,6 @@ class Shelf:
             raise
         return Tape(record, file)
 
-    def header(self, run_id: RunId) -> Header:
-        """What decided a kept run; raises as `read_header`. Blocks on the disk."""
-        return read_header(self._path(run_id))
-
     def remove(self, run_id: RunId) -> None:
         """Forget a run.
 

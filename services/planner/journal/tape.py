@@ -203,8 +203,8 @@ class Tape:
         return kept if self._file.is_kept else event
 
     def discard(self) -> None:
-        """Keep nothing of a run that never began."""
-        if self._file is not None:
+        """Keep nothing of a new run that never began."""
+        if self._file is not None and self._record.size == 0:
             self._file.path.unlink(missing_ok=True)
 
     def close(self) -> None:

@@ -3,15 +3,22 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import monotonic
 from typing import Literal, Protocol, TypeVar
 
 from services.contracts.compat import Compat
 from services.contracts.errors import FailedPrecondition
-from services.contracts.llm import Completion, FunctionSchema, Message, ModelInfo
+from services.contracts.llm import (
+    Completion,
+    FunctionSchema,
+    Message,
+    MessageToolCall,
+    ModelInfo,
+)
 from services.contracts.planner import Deliberated, Mode, PlanEvent, ToolProposal
 from services.planner.actions import ActionRunner
-from services.planner.budget import Budget, Spent
+from services.planner.budget import Budget, BudgetSpent, Spent
 from services.planner.policy import Policy
 from services.planner.prompts.base import PromptProfile
 from services.planner.reading import Reader, Reading
@@ -22,9 +29,9 @@ from services.planner.undo import Undo
 
 T = TypeVar("T")
 Shape = Literal["tree", "ranked_tree", "chains"]
-"""`tree`: one tree, whatever the order of its expansions. `ranked_tree`: one tree whose siblings the
-model put in order before they were entered. `chains`: trajectories from scratch, see `Found.tries`.
-"""
+"""`tree`: one tree, whatever the order of its expansions. `ranked_tree`: one tree whose siblings
+the model put in order before they were entered. `chains`: trajectories from scratch, see
+`Found.tries`."""
 Emit = Callable[[PlanEvent], Awaitable[None]]
 """Tells the run's caller of an event; waits while the caller does not read."""
 
@@ -51,7 +58,7 @@ class Found:
 
 @dataclass(slots=True, kw_only=True)
 class Ahead:
-    """How a search runs ahead of itself, in mode `speculative`."""
+    """How a search makes calls ahead of time, in the modes `speculative` and `parallel`."""
 
     speculation: Speculation
     fork: Callable[[Budget], "Search"]
@@ -139,6 +146,20 @@ class Search:
             self._tips.add(tip)
         self.found.roots.append(root)
         return tip
+
+    def read_ahead(self, calls: Sequence[MessageToolCall]) -> None:
+        """Begin calls of one reply that change nothing, while those before them are carried out.
+
+        Each is told and booked in its turn, with the observation that is there by then. A limit of
+        tool calls forbids it, since some may prove needless: the branch may end before its turn.
+        """
+        if not calls or self.ahead is None or self.budget.limits.max_tool_calls is not None:
+            return
+        budget, speculation = self.budget.fork(), self.ahead.speculation
+        for call in calls:
+            made = self.actions.read_for(call.name, call.arguments)
+            if made is not None:
+                speculation.start(partial(speculation.read, made, budget))
 
     def read(self, completion: Completion) -> Reading:
         """What a reply says; its class is counted."""
@@ -262,17 +283,36 @@ class Search:
         """Results of works that do not need each other, in their order.
 
         They run one after the other in mode `exact` and `speculative`, at once in mode `parallel`.
-        The first failure, in the order of the works, is raised as it is; the others are cancelled.
+        There, when a budget refuses one, those under way come to their own ends, since what they do
+        is paid for. After any other failure they are cancelled.
+
+        Raises:
+            BudgetSpent: A budget refused one, the first in the order of the works.
+            Exception: The first other failure of a work, as it is.
         """
         if self.mode != "parallel" or len(works) < 2:
             return [await work() for work in works]
-        tasks: list[asyncio.Task[T]] = []
+        tasks: list[asyncio.Task[T | BudgetSpent]] = []
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(work()) for work in works]
+                tasks = [group.create_task(_outcome(work)) for work in works]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
-        return [task.result() for task in tasks]
+        results: list[T] = []
+        for task in tasks:
+            outcome = task.result()
+            if isinstance(outcome, BudgetSpent):
+                raise outcome
+            results.append(outcome)
+        return results
+
+
+async def _outcome(work: Callable[[], Coroutine[object, object, T]]) -> T | BudgetSpent:
+    """What a work gives; a refusal is returned, so that it does not cancel the others."""
+    try:
+        return await work()
+    except BudgetSpent as exc:
+        return exc
 
 
 class SearchMethod(Protocol):

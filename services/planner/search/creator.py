@@ -35,6 +35,7 @@ MAX_RECTIFICATIONS: Final = 3
 MAX_TESTS: Final = 3
 EXECUTE: Final = "execute_code"
 """Name under which executions stand in the trajectory; no function of a catalogue bears it."""
+_MAX_NAME_CHARS: Final = 100  # of a trial's function
 _MAX_CODE_TOKENS: Final = 2_048  # a run's replies are bounded for steps, which are shorter
 
 
@@ -144,8 +145,9 @@ class _Workshop:
         )
 
     def _is_test(self, test: WrittenTest) -> bool:
-        """Whether a test could fail because of the tool."""
-        return test.has_assert and not test.names.isdisjoint(self._program.functions)
+        """Whether a test can be called by its name, and could fail because of the tool."""
+        is_callable = test.name.isascii() and len(test.name) <= _MAX_NAME_CHARS
+        return is_callable and test.has_assert and bool(test.names & {*self._program.functions})
 
     async def _outcome_of(self, test: WrittenTest, code: Code) -> Outcome:
         source = self._program.with_test("\n\n".join(filter(None, [code.imports, test.source])))

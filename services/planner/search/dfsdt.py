@@ -8,8 +8,9 @@ In mode `speculative` the search runs ahead of itself (`services.planner.specula
 first child goes on is expanded again exactly when nothing below that child answers, so each node on
 the way down is a bet on failure, the nearest one the best. Until the search had to go back for the
 first time few calls are bet, on the nearest nodes and a few steps far; after that many, since an
-instruction on which the model failed once makes it fail again more often than not. The numbers were
-chosen on scripted models with six seeds, as a compromise between waiting and unused calls.
+instruction on which the model failed once makes it fail again more often than not. The numbers are
+a compromise between waiting and unused calls, found with scripted models (`toolwright bench
+planner`) and measured on other seeds than those they were found with.
 """
 
 from dataclasses import dataclass, replace
@@ -119,7 +120,8 @@ class Dfsdt:
     def _look_ahead(self, frames: list[_Frame], search: Search, *, has_failed: bool) -> None:
         """Search the next attempts of the nodes on the way, the nearest first, ahead of time."""
         ahead = search.ahead
-        if ahead is None or ahead.generation == _MAX_GENERATION:
+        is_speculative = search.mode == "speculative"
+        if ahead is None or not is_speculative or ahead.generation == _MAX_GENERATION:
             return
         bets = _BETS if has_failed else _FIRST_BETS
         if ahead.generation == 0:

@@ -244,6 +244,10 @@ class Expansion:
             leaf = nodes.child(leaf, NodeType.THOUGHT, reply.content or "")
             message = message.model_copy(update={"content": leaf.description})
         past, answers = leaf.history, list[Message]()
+        refusals = reading.refusals or ("",) * len(calls)
+        self._search.read_ahead(
+            [call for call, refusal in zip(calls, refusals, strict=True) if not refusal][1:]
+        )
         for index, call in enumerate(calls):
             action = nodes.child(leaf, NodeType.ACTION, call.name)
             leaf = nodes.child(action, NodeType.ACTION_INPUT, call.arguments)

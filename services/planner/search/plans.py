@@ -235,12 +235,16 @@ async def carry_out(
     calls: dict[int, MessageToolCall] = {}
 
     async def work(task: Task) -> None:
-        for number in task.needs & ended.keys():
+        needs = task.needs & ended.keys()
+        for number in needs:
             await ended[number].wait()
-        call, refusal = _call(chain, task, notation, results)
-        results[task.number] = await expansion.act(call, known=refusal)
-        calls[task.number] = call
-        ended[task.number].set()
+        try:
+            if needs <= calls.keys():  # else a budget refused one of them, and ends the run
+                call, refusal = _call(chain, task, notation, results)
+                results[task.number] = await expansion.act(call, known=refusal)
+                calls[task.number] = call
+        finally:
+            ended[task.number].set()
 
     try:
         await chain.search.together([partial(work, task) for task in plan.tasks])

@@ -68,7 +68,8 @@ def read_code(text: str) -> Code:
     except SyntaxError as exc:
         raise CodeError(f"the code is no Python: {exc.msg}, line {exc.lineno}") from exc
     except (ValueError, RecursionError, MemoryError) as exc:
-        raise CodeError(f"the code is no Python: {str(exc)[:200]}") from exc
+        reason = str(exc)[:200] or "it is nested too deeply"
+        raise CodeError(f"the code is no Python: {reason}") from exc
 
 
 def _code_in(text: str) -> str:

@@ -77,6 +77,8 @@ class ImportedTool:
     """`api.py`."""
     requirements: str | None = None
     """`requirements.txt`."""
+    tests: str | None = None
+    """`tests.py`."""
     refusals: tuple[Refusal, ...] = field(default=())
 
 
@@ -130,7 +132,7 @@ def make_tool(
         EXTENSION_KEY: origin.model_dump(mode="json", exclude_defaults=True),
         "api_list": entries,
     }
-    return ImportedTool(folder, tool, document, code, requirements, tuple(problems))
+    return ImportedTool(folder, tool, document, code, requirements, refusals=tuple(problems))
 
 
 def tool_name(name: str) -> str:

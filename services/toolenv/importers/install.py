@@ -11,7 +11,7 @@ from pathlib import Path
 from services.contracts.errors import FailedPrecondition, NotFound, Unavailable
 from services.contracts.toolbench.names import standardize
 from services.kit.files import file_lock
-from services.toolenv.catalog import REQUIREMENTS_FILE
+from services.toolenv.catalog import REQUIREMENTS_FILE, TESTS_FILE
 from services.toolenv.documents import Refusal
 from services.toolenv.importers.imported import ImportedTool, ToolRefused, category_name
 
@@ -116,6 +116,8 @@ def _write(stage: Path, tool: ImportedTool) -> Path:
         _write_file(category / tool.tool / "api.py", tool.code)
         if tool.requirements is not None:
             _write_file(category / tool.tool / REQUIREMENTS_FILE, tool.requirements)
+        if tool.tests is not None:
+            _write_file(category / tool.tool / TESTS_FILE, tool.tests)
     return document
 
 

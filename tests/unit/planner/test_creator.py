@@ -207,6 +207,8 @@ async def test_the_tool_is_offered_with_the_tests_that_pass() -> None:
         fenced("def test_nothing():\n    assert True"),
         fenced("def test_no_claim():\n    fahrenheit(0)"),
         fenced("def check():\n    assert fahrenheit(0) == 32"),
+        fenced("def test_größe():\n    assert fahrenheit(0) == 32"),
+        fenced(f"def test_{'x' * 100}():\n    assert fahrenheit(0) == 32"),
     ],
 )
 async def test_without_a_test_of_the_tool_nothing_is_offered(tests: str) -> None:

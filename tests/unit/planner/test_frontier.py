@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from services.contracts.apis import SideEffect
 from services.contracts.compat import NONE, TOOLBENCH, Compat
-from services.contracts.errors import InvalidArgument
-from services.contracts.llm import ChatRequest, Message, ModelInfo
+from services.contracts.errors import InvalidArgument, Unavailable
+from services.contracts.llm import ChatRequest, Completion, Message, ModelInfo
 from services.contracts.planner import (
     Deliberated,
     ExpansionFinished,
@@ -34,6 +34,7 @@ from tests.fakes.planner_ports import (
     HELLO,
     OTHER,
     FakeToolEnv,
+    ScriptedModel,
     answer,
     document,
     end_of,
@@ -78,6 +79,31 @@ async def test_a_budget_may_end_in_the_midst_of_a_vote(method: str) -> None:
     end = end_of(await solve(model, method, limits=Limits(max_llm_calls=steps + 1)))
     assert (end.kind, end.limit, end.llm_calls) == ("exhausted", "max_llm_calls", steps + 1)
     assert end.record["win"] is False
+
+
+async def test_a_sibling_refused_by_a_budget_does_not_throw_away_what_is_paid_for() -> None:
+    model = JudgedTree({(): [step("first"), step("second")]}, delay_s=0.01)
+    limits = Limits(max_llm_calls=1)
+    end = end_of(await solve(model, "BFS_w2", limits=limits, mode="parallel"))
+    assert (end.kind, end.limit, end.llm_calls) == ("exhausted", "max_llm_calls", 1)
+    assert list(outline(tree_of(end))) == ["first"]
+
+
+async def test_any_other_failure_ends_the_siblings_at_once() -> None:
+    entered = anyio.Event()
+
+    class Failing(ScriptedModel):
+        async def complete(self, request: ChatRequest) -> Completion:
+            self.requests.append(request)
+            if len(self.requests) == 1:
+                entered.set()
+                await anyio.sleep_forever()
+            await entered.wait()
+            raise Unavailable("the model is gone")
+
+    with anyio.fail_after(5):
+        end = end_of(await solve(Failing([]), "BFS_w2", mode="parallel"))
+    assert (end.kind, end.problem.detail) == ("failed", "the model is gone")
 
 
 @pytest.mark.parametrize("mode", ["exact", "parallel"])

@@ -1,5 +1,6 @@
 """LLMCompiler: plan, run what is ready, join."""
 
+import anyio
 import pytest
 
 from services.contracts.llm import Message
@@ -114,6 +115,16 @@ async def test_a_budget_in_the_middle_keeps_the_calls_that_were_made() -> None:
     assert (end.kind, end.limit, end.tool_calls) == ("exhausted", "max_tool_calls", 2)
     (chain,) = [tried["chain"] for tried in end.record["trys"]]
     assert [node["node_type"] for node in chain] == ["Thought", *["Action", "Action Input"] * 2]
+
+
+async def test_a_call_is_not_waited_for_when_one_that_it_needs_was_refused() -> None:
+    limits = Limits(max_depth=100, max_tool_calls=1)
+    model = ScriptedModel(lambda _: words(PLAN))
+    with anyio.fail_after(5):
+        end = end_of(await solved(model, "LLMCompiler", Sums(), limits=limits, mode="parallel"))
+    assert (end.kind, end.limit, end.tool_calls) == ("exhausted", "max_tool_calls", 1)
+    (chain,) = [tried["chain"] for tried in end.record["trys"]]
+    assert [node["node_type"] for node in chain] == ["Thought", "Action", "Action Input"]
 
 
 async def test_without_a_plan_the_run_gives_up() -> None:

@@ -19,7 +19,7 @@ from tests.fakes.planner_sums import (
 
 pytestmark = pytest.mark.anyio
 
-METHODS = ["Reflexion@3", "ReWOO", "LLMCompiler", "BabyAGI", "AgentVerse"]
+METHODS = ["Reflexion@3", "ReWOO", "LLMCompiler", "BabyAGI", "CREATOR", "AgentVerse"]
 TEXTS = [
     None,
     "",

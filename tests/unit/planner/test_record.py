@@ -51,7 +51,7 @@ async def example() -> dict:
     return end_of(await events_of(planner, request)).record
 
 
-async def test_the_file_has_the_references_keys_in_order() -> None:
+async def test_the_file_has_the_references_keys_in_order_and_then_our_own() -> None:
     record = await example()
     assert list(record) == [
         "win",
@@ -59,6 +59,7 @@ async def test_the_file_has_the_references_keys_in_order() -> None:
         "forward_args",
         "compare_candidates",
         "answer_generation",
+        "toolwright",  # ours, behind theirs
     ]
     assert record["forward_args"] == {
         "single_chain_max_step": 12,

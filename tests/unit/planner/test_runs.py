@@ -23,6 +23,7 @@ from services.contracts.planner import (
     PlanEvent,
     ToolFinished,
 )
+from services.planner.journal.keys import ConversationKeys
 from services.planner.journal.lines import sealed
 from services.planner.journal.shelf import Shelf
 from services.planner.service import PlannerService
@@ -64,6 +65,7 @@ METHODS = [
     "ReWOO",
     "LLMCompiler",
     "BabyAGI",
+    "CREATOR",
     "AgentVerse",
 ]
 
@@ -310,6 +312,17 @@ async def test_a_foreign_journal_is_refused(
             await heard(events)
 
 
+async def test_a_run_that_cannot_be_resumed_here_stays(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await heard(world.planner().solve(request()))
+    header = json.loads(world.file("r").read_bytes().splitlines()[0])
+    header["request"]["method"] = "lab.gone"
+    world.file("r").write_bytes(sealed(json.dumps(header)))
+    with pytest.raises(InvalidArgument, match="no method 'lab.gone'"):
+        await heard(world.planner().resume("r"))
+    assert world.file("r").exists()
+
+
 async def test_what_is_not_kept_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="'nobody'"):
         await heard(World(tmp_path).planner().replay("nobody"))
@@ -372,9 +385,11 @@ async def test_a_journal_is_its_owners_alone(tmp_path: Path) -> None:
 async def test_what_was_guessed_ahead_is_not_asked_again_after_a_crash(tmp_path: Path) -> None:
     world = World(tmp_path, drawn(3), delay_s=0.002)
     told = await heard(world.planner().solve(request("DFS_woFilter_w3", mode="speculative")))
-    asked = world.asked
     lines = world.file("r").read_bytes().splitlines(keepends=True)
     world.file("r").write_bytes(b"".join(lines[:-1]))
+    known = {json.loads(line).get("key") for line in lines}
+    world.model.requests.clear()
     resumed = await heard(world.planner().resume("r"))
+    keys = ConversationKeys()
     assert end_of(resumed).record == end_of(told).record
-    assert world.asked == asked
+    assert not known & {keys.key(asked) for asked in world.model.requests}

@@ -8,7 +8,8 @@ from fastapi.responses import FileResponse
 from services.contracts.errors import NotFound
 
 router = APIRouter(include_in_schema=False)
-_ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "view.js": "text/javascript"}
+_SCRIPT = "text/javascript"
+_ASSETS = {"page.css": "text/css", "page.js": _SCRIPT, "view.js": _SCRIPT, "parts.js": _SCRIPT}
 _STATIC = Path(__file__).resolve().parent.parent / "static"
 # Everything the page shows comes from models and tools: it may load and run nothing but itself.
 _HEADERS = {

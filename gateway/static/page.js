@@ -1,5 +1,6 @@
 // The form, and the stream of one run at a time.
-import { RunView, element, showProblem } from "./view.js";
+import { element } from "./parts.js";
+import { RunView, showProblem } from "./view.js";
 
 const EXAMPLES = [
   "In nautical miles, what is the distance between Dallas and Toronto?",
@@ -13,11 +14,12 @@ const METHOD_NAMES = [
   [/^CoT@(\d+)$/, (n) => `ReAct, ${n} ${n === "1" ? "chain" : "chains"}`],
 ];
 const MAX_LINE_CHARS = 16_000_000; // a line longer than this is not one of the gateway's
+const STOP_MS = 3_000; // for a run that was told to stop to say how it ended
 
 const $ = (id) => document.getElementById(id);
 const form = $("ask");
 const instruction = $("instruction");
-let stopRun = null; // set while a run is on its way
+let running = null; // the run that is on its way: its id, once known, and how to leave it
 
 class Problem extends Error {
   constructor({ title, status, detail }) {
@@ -60,11 +62,17 @@ async function problemOf(response) {
   }
 }
 
-async function* events(body, signal) {
-  const headers = { "Content-Type": "application/json" };
-  const request = { method: "POST", headers, body: JSON.stringify(body), signal };
-  const response = await fetch("/v1/runs", request);
+/** Posts JSON, or nothing; throws the problem that the gateway answers with. */
+async function post(path, body, signal) {
+  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+  const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal });
   if (!response.ok) throw await problemOf(response);
+  return response;
+}
+
+async function* events(body, run) {
+  const response = await post("/v1/runs", body, run.controller.signal);
+  run.id = response.headers.get("X-Run-Id");
   let ended = false;
   for await (const line of lines(response)) {
     const event = parse(line);
@@ -89,24 +97,39 @@ function problemFrom(error) {
 }
 
 async function start() {
-  if (stopRun) return;
+  if (running) return;
   const text = instruction.value;
   const topK = $("top-k").valueAsNumber; // NaN becomes null, which the gateway explains
-  const controller = new AbortController();
-  stopRun = () => controller.abort();
+  const run = { id: null, controller: new AbortController(), isStopping: false };
+  running = run;
   setRunning(true);
-  const view = new RunView(text, { announce });
+  const decide = (call, approve) => post(`/v1/runs/${run.id}/calls/${call}`, { approve });
+  const view = new RunView(text, { announce, decide });
+  const body = { text, top_k: topK, method: $("method").value, ask_approval: true };
   try {
-    for await (const event of events({ text, top_k: topK, method: $("method").value }, controller.signal)) {
-      view.show(event);
-    }
+    for await (const event of events(body, run)) view.show(event);
   } catch (error) {
-    if (controller.signal.aborted) view.stopped();
+    if (run.controller.signal.aborted) view.stopped();
     else view.failed(problemFrom(error));
   } finally {
-    controller.abort(); // whatever went wrong here, the gateway need not go on
-    stopRun = null;
+    run.controller.abort(); // whatever went wrong here, the gateway need not go on
+    running = null;
     setRunning(false);
+  }
+}
+
+/** Cancels the run; asked twice, or where it cannot be cancelled by name, leaves it, which ends it. */
+async function stop() {
+  const run = running;
+  if (!run) return;
+  const leave = () => run.controller.abort();
+  if (run.isStopping || !run.id) return leave();
+  run.isStopping = true;
+  try {
+    await post(`/v1/runs/${run.id}/cancel`);
+    setTimeout(leave, STOP_MS);
+  } catch {
+    leave();
   }
 }
 
@@ -151,7 +174,7 @@ function addExamples() {
     const button = element("button", "", text);
     button.type = "button";
     button.addEventListener("click", () => {
-      if (stopRun) return;
+      if (running) return;
       instruction.value = text;
       start();
     });
@@ -170,9 +193,9 @@ instruction.addEventListener("keydown", (event) => {
   event.preventDefault();
   start();
 });
-$("stop").addEventListener("click", () => stopRun?.());
+$("stop").addEventListener("click", stop);
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") stopRun?.();
+  if (event.key === "Escape") stop();
 });
 addExamples();
 loadMethods();

@@ -1,7 +1,17 @@
-// One run on the page. Everything that a model or a tool wrote becomes text, never markup.
+// One run on the page.
+import {
+  ago,
+  approvalView,
+  argumentsView,
+  clip,
+  count,
+  deliberationView,
+  duration,
+  element,
+  observationView,
+  turnIcon,
+} from "./parts.js";
 
-const MAX_SHOWN_CHARS = 20_000; // of one observation; the model itself sees far less
-const MAX_LINE_CHARS = 88; // of JSON on one line
 // Who answered: the badge's words, and what they mean.
 const SOURCES = {
   live: ["live", "The API itself answered just now."],
@@ -9,40 +19,10 @@ const SOURCES = {
   replay: ["replay", "A recording answered; the API was not called."],
   remote: ["remote", "Another tool server answered; it does not say how."],
   simulated: ["simulated by a model", "A language model made this up; the API was not called."],
+  reused: ["reused", "The same call was made in another branch; it was not made again."],
   error: ["error", "Nobody answered."],
 };
-const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
-
-export function element(tag, className = "", text = "") {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== "") made.textContent = text;
-  return made;
-}
-
-/** An age in its largest whole unit. */
-function ago(seconds) {
-  const units = [["days", 86400], ["hours", 3600], ["minutes", 60]];
-  const [unit, length] = units.find(([, length]) => seconds >= 2 * length) ?? ["seconds", 1];
-  return `${Math.round(seconds / length)} ${unit}`;
-}
-
-export function duration(seconds) {
-  if (seconds < 0.0095) return `${Math.max(seconds * 1000, 0.1).toFixed(1)} ms`;
-  if (seconds < 0.9995) return `${(seconds * 1000).toFixed(0)} ms`;
-  if (seconds < 99.95) return `${seconds.toFixed(1)} s`;
-  return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-}
-
-function count(number, noun) {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
-}
-
-function clip(text) {
-  if (text.length <= MAX_SHOWN_CHARS) return text;
-  return `${text.slice(0, MAX_SHOWN_CHARS)}\n… ${text.length - MAX_SHOWN_CHARS} characters more`;
-}
 
 export function showProblem({ title, status, message }) {
   const card = element("div", "card failure");
@@ -51,59 +31,11 @@ export function showProblem({ title, status, message }) {
   $("problem").replaceChildren(card);
 }
 
-/** The object a JSON text holds, or null. */
-function asObject(text) {
-  try {
-    const value = JSON.parse(text);
-    return value !== null && typeof value === "object" && !Array.isArray(value) ? value : null;
-  } catch {
-    return null;
-  }
-}
-
-/** A value as text: a string as it is, anything else as JSON, on one line if it is short. */
-function plain(value) {
-  if (typeof value === "string") return value;
-  const line = JSON.stringify(value, null, 1).replace(/\n\s*/g, " ");
-  return line.length <= MAX_LINE_CHARS ? line : JSON.stringify(value, null, 2);
-}
-
-function argumentsView(text) {
-  const values = asObject(text);
-  if (values === null) return element("pre", "raw", clip(text));
-  const list = element("dl");
-  for (const [name, value] of Object.entries(values)) {
-    list.append(element("dt", "", name), element("dd", "", clip(plain(value))));
-  }
-  return list.childElementCount ? list : element("p", "sr-only", "no arguments");
-}
-
-/** ToolBench wraps every answer as {"error", "response"}; shown is the part that says something. */
-function observationView(text) {
-  const wrapped = asObject(text);
-  const isWrapped = wrapped !== null && "error" in wrapped && "response" in wrapped;
-  const hasError = isWrapped && Boolean(wrapped.error);
-  const shown = isWrapped ? plain(hasError ? wrapped.error : wrapped.response) : text;
-  const box = element("pre", hasError ? "observation error" : "observation", clip(shown) || "(empty)");
-  box.tabIndex = 0; // so that the keyboard can scroll it
-  box.setAttribute("role", "region");
-  box.setAttribute("aria-label", "Observation");
-  return box;
-}
-
-function turnIcon() {
-  const icon = document.createElementNS(SVG, "svg");
-  icon.setAttribute("viewBox", "0 0 23 15");
-  icon.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS(SVG, "path");
-  path.setAttribute("d", "M8 2 4 6l4 4M4 6h10a4 4 0 0 1 0 8h-2");
-  icon.append(path);
-  return icon;
-}
-
 export class RunView {
-  constructor(text, { announce }) {
+  constructor(text, { announce, decide }) {
     this.announce = announce;
+    this.decide = decide;
+    this.position = null; // while the run waits for its turn
     this.began = performance.now();
     this.steps = new Map(); // expansion -> its step
     this.nodes = new Map(); // node -> {depth, parent step, latest step}
@@ -123,11 +55,15 @@ export class RunView {
   show(event) {
     const isAtEnd = window.innerHeight + window.scrollY >= document.body.scrollHeight - 60;
     const { kind } = event;
-    if (kind === "retrieved") this.retrieved(event);
+    this.position = kind === "queued" ? event.position : null;
+    if (kind === "queued") this.queued(event);
+    else if (kind === "retrieved") this.retrieved(event);
     else if (kind === "expansion_started") this.stepStarted(event);
     else if (kind === "model_delta") this.replyGrows(event);
     else if (kind === "model_replied") this.replied(event);
+    else if (kind === "deliberated") this.deliberated(event);
     else if (kind === "tool_started") this.callStarted(event);
+    else if (kind === "approval_asked") this.approvalAsked(event);
     else if (kind === "tool_finished") this.callFinished(event);
     else if ("llm_calls" in event) this.ended(event);
     if (isAtEnd && window.scrollY > 0) window.scrollTo({ top: document.body.scrollHeight });
@@ -136,8 +72,16 @@ export class RunView {
   showProgress() {
     const { models, tools, tokens } = this.totals;
     const seconds = (performance.now() - this.began) / 1000;
-    const parts = [count(models, "model call"), count(tools, "tool call"), `${tokens} tokens`];
+    const parts = this.position
+      ? [`waiting, position ${this.position}`]
+      : [count(models, "model call"), count(tools, "tool call"), `${tokens} tokens`];
     $("progress").textContent = `${parts.join(" · ")} · ${seconds.toFixed(1)} s`;
+  }
+
+  queued({ position }) {
+    $("retrieval").textContent = "waiting…";
+    this.showProgress();
+    this.announce(`Waiting, position ${position}.`);
   }
 
   // Retrieval
@@ -250,7 +194,18 @@ export class RunView {
     this.showProgress();
   }
 
-  callStarted({ expansion, call_id: call, function: name, arguments: text, api }) {
+  deliberated(event) {
+    const { node_id: node, usage } = event;
+    this.totals.models += 1;
+    this.totals.tokens += usage.prompt_tokens + usage.completion_tokens;
+    const item = deliberationView(event);
+    item.style.setProperty("--depth", String(this.nodes.get(node)?.depth ?? 0));
+    $("steps").append(item);
+    this.showProgress();
+  }
+
+  callStarted(event) {
+    const { expansion, call_id: call, function: name, arguments: text, api } = event;
     const step = this.steps.get(expansion);
     if (!step) return;
     if (name === "Finish") {
@@ -260,6 +215,7 @@ export class RunView {
     this.totals.tools += 1;
     const block = element("div", "call");
     const head = element("div", "head");
+    if (event.compensates != null) head.append(element("span", "badge", "undo"));
     head.append(element("span", "name", api ? api.api : name));
     head.append(element("span", "of", api ? `${api.tool} · ${api.category}` : "no such function"));
     const end = element("span", "end");
@@ -272,6 +228,15 @@ export class RunView {
     this.announce(`Step ${step.number} calls ${api ? api.api : name}.`);
   }
 
+  approvalAsked(event) {
+    const call = this.calls.get(event.call_id);
+    if (!call || call.isFinish) return;
+    call.approval = approvalView(event, (approve) => this.decide(event.call_id, approve));
+    call.end.replaceChildren(element("span", "latency", "waiting for you…"));
+    call.block.append(call.approval);
+    this.announce(`Step ${call.step.number} needs your approval.`);
+  }
+
   countCall(api) {
     const entry = api && this.apis.get(`${api.category}/${api.tool}/${api.api}`);
     if (!entry) return;
@@ -279,11 +244,13 @@ export class RunView {
     entry.label.textContent = entry.times === 1 ? "called" : `called ${entry.times}×`;
   }
 
-  callFinished({ call_id: id, observation, status, source, latency_s: latency, age_s: age }) {
+  callFinished(event) {
+    const { call_id: id, observation, status, source, latency_s: latency, age_s: age } = event;
     const call = this.calls.get(id);
     if (!call) return;
     const { item, body } = call.step;
     item.classList.remove("busy");
+    call.approval?.remove();
     if (call.isFinish) {
       if (status === "finished" || status === "gave_up") item.classList.add("leaf");
       body.append(this.finishView(status, observation, item));
@@ -293,6 +260,7 @@ export class RunView {
     if (!isGood) item.classList.add("failed");
     const badges = isGood ? [] : [element("span", "badge failure", status.replaceAll("_", " "))];
     if (source && !(source === "error" && !isGood)) badges.push(this.sourceView(source));
+    if (event.reused) badges.push(this.sourceView("reused"));
     if (age != null) badges.push(element("span", "age", `recorded ${ago(age)} ago`));
     call.end.replaceChildren(...badges, element("span", "latency", duration(latency)));
     if (source === "simulated") {
@@ -322,6 +290,7 @@ export class RunView {
     const { kind, problem } = event;
     this.settle();
     if (kind === "answered") this.answered(event);
+    else if (kind === "exhausted" && event.answer) this.bestEffort(event);
     else if (kind === "failed") this.failed({ ...problem, message: problem?.detail ?? event.reason });
     else this.unanswered(event);
     $("outcome").lastElementChild?.append(this.totalsView(event));
@@ -330,6 +299,20 @@ export class RunView {
   answered({ answer }) {
     for (let at = this.last; at; at = at.parent) at.item.classList.add("solution");
     const text = answer || "(an empty answer)";
+    $("outcome").replaceChildren(this.answerCard("Answer", text));
+    this.announce(`Answer: ${text}`);
+  }
+
+  bestEffort({ answer, reason, limit }) {
+    const card = this.answerCard("Best effort", answer);
+    card.classList.add("unfinished");
+    const why = `A budget ended the search (${reason || limit}); this is the best it had.`;
+    card.append(element("p", "why", why));
+    $("outcome").replaceChildren(card);
+    this.announce(`Best effort: ${answer}`);
+  }
+
+  answerCard(name, text) {
     const card = element("div", "card answer");
     const title = element("p", "title");
     const copy = element("button", "", "Copy");
@@ -338,10 +321,9 @@ export class RunView {
       await navigator.clipboard.writeText(text);
       copy.textContent = "Copied";
     });
-    title.append(element("span", "", "Answer"), copy);
+    title.append(element("span", "", name), copy);
     card.append(title, element("p", "words", text));
-    $("outcome").replaceChildren(card);
-    this.announce(`Answer: ${text}`);
+    return card;
   }
 
   unanswered({ kind, reason }) {
@@ -353,7 +335,8 @@ export class RunView {
     this.announce("The run ended without an answer.");
   }
 
-  totalsView({ llm_calls: models, tool_calls: tools, usage, seconds }) {
+  totalsView(event) {
+    const { llm_calls: models, tool_calls: tools, usage, seconds } = event;
     const row = element("div", "totals");
     const tokens = usage.prompt_tokens + usage.completion_tokens;
     const values = [
@@ -367,6 +350,7 @@ export class RunView {
       entry.append(element("b", "", String(value)), document.createTextNode(noun && ` ${noun}`));
       row.append(entry);
     }
+    if (event.is_kept) row.append(element("span", "kept", `kept as ${event.run_id}`));
     return row;
   }
 
@@ -390,7 +374,8 @@ export class RunView {
   settle() {
     clearInterval(this.clock);
     $("progress").textContent = "";
-    if ($("retrieval").textContent === "searching…") $("retrieval").textContent = "";
+    if (!$("apis").childElementCount) $("retrieval").textContent = "";
+    for (const { approval } of this.calls.values()) approval?.remove();
     for (const step of this.steps.values()) {
       if (step.item.classList.contains("busy") && step.text.matches(".pending, .writing")) {
         step.text.className = "text pending";

@@ -1,10 +1,11 @@
 """Base of every service's settings, and the ones that all share (decision 8)."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -13,14 +14,28 @@ def default_home() -> Path:
     return user_data_path("toolwright")
 
 
+def _is_text(field: FieldInfo) -> bool:
+    return str in (field.annotation, *get_args(field.annotation))
+
+
 class ServiceSettings(BaseSettings):
     """Frozen settings read from the environment once, in `__main__` or `app`.
 
     A subclass sets `model_config = SettingsConfigDict(env_prefix="TOOLENV_")`; the fields below
-    keep their own names in every service.
+    keep their own names in every service. An empty variable counts as not set, unless the setting
+    is a text.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, values: dict[str, object]) -> dict[str, object]:
+        return {
+            name: value
+            for name, value in values.items()
+            if value != "" or name not in cls.model_fields or _is_text(cls.model_fields[name])
+        }
 
 
 class ServedSettings(ServiceSettings):

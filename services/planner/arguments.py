@@ -1,8 +1,9 @@
 """Reads the text of a call's arguments, and mends it where only its syntax is broken.
 
 Nothing is made up: a mended object says what the text says, word for word and number for number,
-else the text counts as unreadable. Python, for its own spelling, or `json_repair` proposes, and
-`_is_faithful` decides; on its own the library would turn `{"city": }` into an empty city and `{"n": 5 apples}` into 5.
+else the text counts as unreadable. Python, for its own spelling, or else `json_repair`
+proposes, and `_is_faithful` decides; on its own the library would turn `{"city": }` into an empty
+city and `{"n": 5 apples}` into 5.
 
 Guarantees: never raises for what the text holds; takes time linear in its length, which is bounded.
 """

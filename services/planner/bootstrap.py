@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 
+from services.contracts.clients.connections import service_client
 from services.contracts.clients.llm import HttpChatModel
 from services.contracts.clients.retriever import HttpRetriever
 from services.contracts.clients.toolenv import HttpToolEnv
@@ -25,12 +26,8 @@ async def open_planner(
     async with AsyncExitStack() as stack:
 
         async def client(url: str) -> httpx.AsyncClient:
-            limits = httpx.Limits(
-                max_connections=settings.connections,
-                max_keepalive_connections=settings.connections,
-            )
             return await stack.enter_async_context(
-                httpx.AsyncClient(base_url=url, limits=limits, trust_env=False)
+                service_client(url, connections=settings.connections)
             )
 
         yield PlannerService(

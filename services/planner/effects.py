@@ -137,7 +137,7 @@ class Ledger:
             once = next((deed for deed in reversed(deeds) if _may_have_changed(deed)), None)
             if once is not None:
                 return once
-        if any(is_on_path(deed, node) for deed in deeds):
+        if deeds and _is_above(set().union(*(deed.relying for deed in deeds)), node):
             return None
         era = self._eras[_tool(document)]
         return next((deed for deed in reversed(deeds) if _still_holds(deed, era)), None)
@@ -218,8 +218,13 @@ def canonical(arguments: str) -> str:
 
 def is_on_path(deed: Deed, node: Node | None) -> bool:
     """Whether the deed is part of the path that leads to `node`."""
+    return _is_above(deed.relying, node)
+
+
+def _is_above(relying: Collection[Node], node: Node | None) -> bool:
+    """Whether the path that leads to `node` has one of these nodes; the nearest one ends it."""
     above = node.parent if node is not None else None
-    return above is not None and any(each in deed.relying for each in above.ancestors())
+    return above is not None and any(each in relying for each in above.ancestors())
 
 
 def inverse_arguments(deed: Deed) -> dict[str, JsonValue]:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -11,9 +10,9 @@ from typing import Protocol
 from services.contracts.errors import DeadlineExceeded, FailedPrecondition, NotFound
 from services.contracts.ids import RunId
 from services.contracts.planner import PlanEvent, Queued, RunEnded
-from services.kit.channel import reported
 from services.planner.admission import FairQueue
 from services.planner.search.base import Emit
+from services.planner.telling import told
 from services.planner.tracing import note_end, run_span
 
 _MAX_UNREAD_EVENTS = 16  # a reader that falls behind holds the search back
@@ -56,7 +55,7 @@ class GoingRuns:
         self._queue = queue
         self._going: dict[RunId, _Going] = {}
 
-    async def events(
+    def events(
         self, run_id: RunId, work: Work, *, user: str | None
     ) -> AsyncGenerator[PlanEvent, None]:
         """Do the work when it is its turn, and yield what it tells, numbered.
@@ -67,12 +66,7 @@ class GoingRuns:
             FailedPrecondition: A run of that name is going on.
             ResourceExhausted: Too many runs wait.
         """
-        sequence = 0
-        events = reported(partial(self._go, run_id, work, user), bound=_MAX_UNREAD_EVENTS)
-        async with aclosing(events):
-            async for event in events:
-                yield event.model_copy(update={"sequence": sequence})
-                sequence += 1
+        return told(partial(self._go, run_id, work, user), bound=_MAX_UNREAD_EVENTS)
 
     def cancel(self, run_id: RunId) -> None:
         """End a run as `cancelled`, working or waiting.

@@ -225,6 +225,8 @@ class Policy:
         messages = turn.messages
         if is_step and self._shows_budget:
             messages = (*messages, Message(role="user", content=self._budget.left()))
+        elif not turn.is_compacted and turn.max_tokens == request.max_tokens:
+            return request  # most turns are sent as they are, and a copy costs 10 us
         return request.model_copy(update={"messages": messages, "max_tokens": turn.max_tokens})
 
     def _first_refusal(

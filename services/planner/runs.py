@@ -22,7 +22,6 @@ from services.contracts.planner import (
     RunSummary,
     SolveRequest,
 )
-from services.kit.channel import reported
 from services.planner.budget import Prices
 from services.planner.ending import cancelled
 from services.planner.journal.entries import has_ended_by_itself
@@ -37,6 +36,7 @@ from services.planner.journal.tape import Tape
 from services.planner.prompts.base import fingerprint
 from services.planner.run import Ports, Run, RunOptions
 from services.planner.search.base import Emit
+from services.planner.telling import told
 from services.planner.tree import Node
 from services.planner.trunk import Trunk, trunk_of
 
@@ -247,11 +247,9 @@ class KeptRuns:
             tape.close()
             raise
         work = partial(go, run, tape=tape, guard=self._guard)
-        sequence = 0
-        async with aclosing(reported(work, bound=bound)) as events:
+        async with aclosing(told(work, bound=bound)) as events:
             async for event in events:
-                yield event.model_copy(update={"sequence": sequence})
-                sequence += 1
+                yield event
 
 
 class Continuing:

@@ -46,9 +46,15 @@ class History:
 
     def shown(self) -> tuple[Message, ...]:
         """What the model sees: hidden messages are left out, but for the last one."""
-        return tuple(
-            link.entry.message for link in self.links() if link is self or not link.entry.hidden
-        )
+        messages = [self.entry.message]
+        link = self.past
+        while link is not None:
+            entry = link.entry
+            if not entry.hidden:
+                messages.append(entry.message)
+            link = link.past
+        messages.reverse()
+        return tuple(messages)
 
 
 def extend(history: History | None, message: Message, *, hidden: bool = False) -> History:

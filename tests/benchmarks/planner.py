@@ -6,6 +6,9 @@ The model and the tools are scripted (`tests/fakes/scripted_world.py`). The inst
 golden ones where `TOOLWRIGHT_SHARED` names the shared data, else 50 of the bundled ones. A tree of
 mode `speculative` that differs from that of `exact`, or a lost event, fails the run. The last line
 of stdout is JSON.
+
+Runs are kept, as the planner's service keeps them by default, and the event loop is uvloop's, on
+which it runs.
 """
 
 import argparse
@@ -19,20 +22,22 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from services.contracts.apis import ApiDocument, ApiParameter, ApiRef
+from services.contracts.clients.connections import service_client
 from services.contracts.clients.llm import HttpChatModel
 from services.contracts.clients.toolenv import HttpToolEnv
 from services.contracts.compat import TOOLBENCH
@@ -48,6 +53,7 @@ from services.contracts.planner import (
 from services.contracts.toolbench.queries import Query, read_queries
 from services.contracts.toolenv import ToolCall
 from services.planner.batch import BENCHMARK_LIMITS
+from services.planner.journal.shelf import Shelf
 from services.planner.service import PlannerOptions, PlannerService
 from tests.fakes.scripted_world import ScriptedModel, ScriptedTools
 
@@ -176,21 +182,24 @@ async def solve_all(planner: PlannerService, requests: Sequence[SolveRequest]) -
     return [task.result() for task in tasks]
 
 
-def planner_over(model: ScriptedModel, queries: Sequence[Query], *, runs: int) -> PlannerService:
-    """A planner with its ports in this process."""
+def planner_over(
+    model: ScriptedModel, queries: Sequence[Query], *, runs: int, folder: Path
+) -> PlannerService:
+    """A planner with its ports in this process, which keeps its runs in the folder."""
     return PlannerService(
         model=model,
         toolenv=ScriptedTools(documents_of(queries)),  # type: ignore[arg-type]  # a run needs no more
         retriever=None,
         options=PlannerOptions(max_runs=runs),
+        shelf=Shelf(folder),
     )
 
 
-async def measure_cpu(scale: Scale) -> float:
+async def measure_cpu(scale: Scale, folder: Path) -> float:
     """Processor time of the planner for one model call without latency, ports in process, ms."""
     queries = some_queries(scale.queries)
     model = ScriptedModel(SEED)
-    planner = planner_over(model, queries, runs=CONCURRENCY)
+    planner = planner_over(model, queries, runs=CONCURRENCY, folder=folder)
     limits = BENCHMARK_LIMITS.model_copy(update={"max_llm_calls": scale.max_llm_calls})
     requests = [request_for(query, "exact", limits) for query in queries]
     await solve(planner, requests[0])
@@ -201,14 +210,17 @@ async def measure_cpu(scale: Scale) -> float:
     return spent_s / (model.calls - calls) * 1e3
 
 
-async def measure_http_cpu(scale: Scale) -> float:
+async def measure_http_cpu(scale: Scale, folder: Path) -> float:
     """The same over HTTP: this process's time only, the services are another one; ms."""
     queries = some_queries(scale.queries)
     limits = BENCHMARK_LIMITS.model_copy(update={"max_llm_calls": scale.max_llm_calls})
     with serving() as url:
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as http:
+        async with service_client(url, connections=CONCURRENCY) as http:
             planner = PlannerService(
-                model=HttpChatModel(http), toolenv=HttpToolEnv(http), retriever=None
+                model=HttpChatModel(http),
+                toolenv=HttpToolEnv(http),
+                retriever=None,
+                shelf=Shelf(folder),
             )
             await solve(planner, request_for(queries[0], "exact", limits))
             began, calls = time.process_time(), 0
@@ -269,12 +281,12 @@ def _json(text: str) -> Response:
     return Response(text, media_type="application/json")
 
 
-async def measure_modes(scale: Scale) -> dict[str, float]:
+async def measure_modes(scale: Scale, folder: Path) -> dict[str, float]:
     """Wall clock against the ideal schedule of the same run, and `speculative` against `exact`."""
     queries = some_queries(scale.queries)
     limits = BENCHMARK_LIMITS.model_copy(update={"max_llm_calls": scale.max_llm_calls})
     model = ScriptedModel(SEED, latency_s=scale.latency_s)
-    planner = planner_over(model, queries, runs=CONCURRENCY)
+    planner = planner_over(model, queries, runs=CONCURRENCY, folder=folder)
     began = time.perf_counter()
     exact = await solve_all(planner, [request_for(query, "exact", limits) for query in queries])
     wall_s = time.perf_counter() - began
@@ -300,11 +312,11 @@ async def measure_modes(scale: Scale) -> dict[str, float]:
     }
 
 
-async def measure_memory(scale: Scale) -> float:
+async def measure_memory(scale: Scale, folder: Path) -> float:
     """Growth of this process while many runs are open at once, for each, MB of 10^6 bytes."""
     queries = some_queries(50)
     model = ScriptedModel(SEED, latency_s=scale.open_latency_s)
-    planner = planner_over(model, queries, runs=scale.open_runs)
+    planner = planner_over(model, queries, runs=scale.open_runs, folder=folder)
     limits = Limits(max_depth=8, max_llm_calls=3)
     gc.collect()
     before = peak = resident_bytes()
@@ -331,11 +343,16 @@ def resident_bytes() -> int:
 
 async def measure(scale: Scale) -> dict[str, float]:
     """All figures; the memory first, while none of it is left over from other measurements."""
-    mb_per_open_run = await measure_memory(scale)
+    with tempfile.TemporaryDirectory() as name:
+        return await _measured(scale, Path(name))
+
+
+async def _measured(scale: Scale, folder: Path) -> dict[str, float]:
+    mb_per_open_run = await measure_memory(scale, folder)
     return {
-        "planner_cpu_ms": await measure_cpu(scale),
-        "solve_cpu_ms": await measure_http_cpu(scale),
-        **await measure_modes(scale),
+        "planner_cpu_ms": await measure_cpu(scale, folder),
+        "solve_cpu_ms": await measure_http_cpu(scale, folder),
+        **await measure_modes(scale, folder),
         "mb_per_open_run": mb_per_open_run,
     }
 
@@ -349,7 +366,8 @@ def main() -> None:
     if options.serve is not None:
         serve_child(options.serve)
         return
-    figures = asyncio.run(measure(QUICK if options.quick else FULL))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        figures = runner.run(measure(QUICK if options.quick else FULL))
     for name, value in figures.items():
         print(f"{name:32} {value:10.4f}")
     print(GOALS)

@@ -200,9 +200,9 @@ def test_an_instruction_is_answered_without_any_network(environment: dict[str, s
 
 
 def test_a_command_names_what_is_wrong_with_its_input(environment: dict[str, str]) -> None:
-    refused = run_command(environment, "ask", "x", "--method", "BFS")
+    refused = run_command(environment, "ask", "x", "--method", "Oracle")
     assert refused.returncode == 2
-    assert "unknown method 'BFS'" in refused.stderr
+    assert "unknown method 'Oracle'" in refused.stderr
     missing = run_command(environment, "solve", "--queries", "/nowhere.json", "--output", "out")
     assert missing.returncode == 2
     assert "/nowhere.json" in missing.stderr

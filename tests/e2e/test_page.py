@@ -77,7 +77,7 @@ async def browser() -> AsyncIterator["playwright.Browser"]:
 @pytest.fixture
 async def opened(browser: "playwright.Browser") -> AsyncIterator[Opened]:
     planner = FakePlanner(script=script_of)
-    async with serve(gateway_app(planner, max_runs=4)) as url:
+    async with serve(gateway_app(planner, max_runs=4, control=planner)) as url:
         page = await browser.new_page()
         opened = Opened(page, planner, url)
         await page.goto(url)
@@ -200,16 +200,90 @@ async def test_markup_of_models_and_tools_stays_text(opened):
     assert opened.complaints == []
 
 
-async def test_stop_ends_the_run_here_and_in_the_gateway(opened):
+async def test_stop_cancels_the_run_and_shows_how_it_ended(opened):
     opened.planner.hold(after=2)
     await opened.ask(EXAMPLE)
     await expect(opened.find(".step")).to_have_count(1)
     await opened.page.get_by_role("button", name="Stop").click()
-    await expect(opened.find("#outcome .title")).to_have_text("Stopped")
+    await expect(opened.find("#outcome .title")).to_have_text("Cancelled")
+    await expect(opened.find("#outcome .totals")).to_be_visible()
     await expect(opened.find(".step.busy")).to_have_count(0)
     await expect(opened.find("#run")).to_be_focused()
     run = await opened.planner.wait_closed(within_s=5)
-    assert not run.finished
+    assert (run.cancelled, run.finished) == (True, False)
+    assert opened.complaints == []
+
+
+async def test_stop_leaves_a_run_that_cannot_be_cancelled_by_name(opened):
+    opened.planner.hold(after=2)
+    await opened.page.route("**/cancel", lambda route: route.abort())
+    await opened.ask(EXAMPLE)
+    await expect(opened.find(".step")).to_have_count(1)
+    await opened.page.get_by_role("button", name="Stop").click()
+    await expect(opened.find("#outcome .title")).to_have_text("Stopped")
+    run = await opened.planner.wait_closed(within_s=5)
+    assert (run.cancelled, run.finished) == (False, False)
+
+
+@pytest.mark.parametrize("decision", ["Approve", "Refuse"])
+async def test_a_person_decides_about_a_call_that_changes_something(opened, decision):
+    opened.planner.hold(after=5)  # retrieved, asked, replied, called, approval wanted
+    await opened.ask("order")
+    asked = opened.page.get_by_role("group", name="Approval")
+    await expect(asked).to_contain_text("changes something (write)")
+    await expect(opened.find(".call .end")).to_have_text("waiting for you…")
+    await expect(opened.find(".call dd")).to_have_text(plan_runs.HOSTILE)
+    await asked.get_by_role("button", name=decision).click()
+    await expect(opened.find(".card.answer")).to_be_visible()
+    await expect(asked).to_have_count(0)
+    assert opened.planner.decisions == [(1, decision == "Approve")]
+    assert opened.planner.runs[0].request.ask_approval
+    assert opened.complaints == []
+
+
+async def test_a_decision_that_comes_too_late_is_told(opened):
+    opened.planner.hold(after=5)
+    await opened.ask("order")
+    refusal = '{"title": "Not found", "status": 404, "detail": "no such call waits"}'
+    await opened.page.route("**/calls/*", lambda route: route.fulfill(status=404, body=refusal))
+    await opened.page.get_by_role("button", name="Approve").click()
+    asked = opened.page.get_by_role("group", name="Approval")
+    await expect(asked).to_contain_text("Approve failed: no such call waits")
+    await expect(asked.get_by_role("button", name="Refuse")).to_be_enabled()
+
+
+async def test_a_run_that_waits_shows_its_position(opened):
+    opened.planner.hold(after=1)
+    await opened.ask("effort")
+    await expect(opened.find("#progress")).to_contain_text("waiting, position 3")
+    opened.planner.release()
+    await expect(opened.find(".card.answer")).to_be_visible()
+
+
+async def test_what_the_model_says_about_the_search_is_folded_between_the_steps(opened):
+    await opened.ask("effort")
+    await expect(opened.find(".deliberation .purpose")).to_have_text(["value", "rank"])
+    await expect(opened.find(".deliberation .badge")).to_have_text(["no verdict"])
+    whole = opened.find(".deliberation pre").first
+    await expect(whole).to_be_hidden()
+    await opened.find(".deliberation summary").first.click()
+    await expect(whole).to_contain_text(f"{plan_runs.HOSTILE} is worth\na 7.")
+    assert await opened.page.title() == "Toolwright"
+
+
+async def test_a_best_effort_is_an_answer_that_says_what_it_is(opened):
+    await opened.ask("effort")
+    await expect(opened.find(".card .title span")).to_have_text("Best effort")
+    await expect(opened.find(".card .words")).to_have_text(f"About 3.5 m {plan_runs.HOSTILE}")
+    await expect(opened.find(".card .why")).to_contain_text("max_llm_calls=4 was reached")
+    await expect(opened.find(".step.solution")).to_have_count(0)
+    await expect(opened.find(".call .badge")).to_have_text(["custom", "custom", "reused"])
+    assert opened.complaints == []
+
+
+async def test_a_kept_run_is_named_at_its_end(opened):
+    await opened.ask("order")
+    await expect(opened.find(".totals .kept")).to_have_text("kept as written-run")
 
 
 async def test_escape_stops_and_a_new_run_may_follow(opened):
@@ -217,8 +291,7 @@ async def test_escape_stops_and_a_new_run_may_follow(opened):
     await opened.ask(EXAMPLE)
     await expect(opened.find(".step")).to_have_count(1)
     await opened.page.keyboard.press("Escape")
-    await expect(opened.find("#outcome .title")).to_have_text("Stopped")
-    opened.planner.release()
+    await expect(opened.find("#outcome .title")).to_have_text("Cancelled")
     await opened.ask("again")
     await expect(opened.find(".card.answer .words")).to_have_text("again")
 

@@ -20,7 +20,9 @@ SCRIPTS = {
     EXAMPLE: plan_runs.dallas_to_toronto,
     "attack": plan_runs.hostile,
     "break": plan_runs.broken,
+    "effort": plan_runs.best_effort,
     "nothing": plan_runs.fruitless,
+    "order": plan_runs.order_placed,
     "sources": plan_runs.every_source,
     "say hello": plan_runs.toolbench_example,
 }

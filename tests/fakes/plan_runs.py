@@ -2,7 +2,9 @@
 
 import json
 
+from services.contracts.apis import SideEffect
 from services.contracts.errors import Unavailable
+from services.contracts.ids import RunId
 from services.contracts.planner import PlanEvent
 from services.contracts.toolenv import CallStatus, ObservationSource
 from tests.fakes.plan_trace import Trace
@@ -159,3 +161,42 @@ def fruitless() -> list[PlanEvent]:
     trace.expand(0)
     trace.give_up("No function fits.")
     return trace.end("gave_up", reason="the model gave up on every path")
+
+
+def order_placed() -> list[PlanEvent]:
+    """A call that changes something and needs approval first."""
+    trace = Trace("order")
+    trace.retrieve({"Shop/orders/place_order": 0.9})
+    trace.expand(0)
+    node = trace.call(
+        "Order the book.",
+        "place_order_for_orders",
+        {"book": HOSTILE},
+        wrapped({"order": 17}),
+        asks=SideEffect.WRITE,
+    )
+    trace.expand(node)
+    trace.answer("Order 17 was placed.")
+    return trace.end(answer="Order 17 was placed.", run_id=RunId("written-run"), is_kept=True)
+
+
+def best_effort() -> list[PlanEvent]:
+    """A run that waits, weighs its branches in words, and is ended by a budget."""
+    trace = Trace("effort")
+    trace.wait(3)
+    trace.wait(1)
+    trace.retrieve({"Sea/tides/tide_at": 0.9})
+    trace.expand(0)
+    function, where = "tide_at_for_tides", {"harbour": "Brest"}
+    node = trace.call("Ask for Brest.", function, where, wrapped({"metres": 3.5}))
+    trace.deliberate("value", f"{HOSTILE} is worth\na 7. " + "Because of the tide. " * 20)
+    trace.deliberate("rank", "I cannot say.", is_readable=False)
+    trace.expand(node)
+    trace.call("Ask again.", function, where, wrapped({"metres": 3.5}), reused=True)
+    return trace.end(
+        "exhausted",
+        limit="max_llm_calls",
+        reason="max_llm_calls=4 was reached",
+        answer=f"About 3.5 m {HOSTILE}",
+        is_best_effort=True,
+    )

@@ -5,15 +5,19 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from services.contracts.apis import ApiRef
+from services.contracts.apis import ApiRef, SideEffect
+from services.contracts.ids import RunId
 from services.contracts.llm import FunctionSchema, Message, MessageToolCall, Usage
 from services.contracts.planner import (
+    ApprovalAsked,
+    Deliberated,
     ExpansionFinished,
     ExpansionStarted,
     HistoryMessage,
     ModelDelta,
     ModelReplied,
     PlanEvent,
+    Queued,
     Retrieved,
     RunEnded,
     ToolFinished,
@@ -75,6 +79,16 @@ class Trace:
             )
         )
 
+    def wait(self, position: int) -> None:
+        """The run waits for its turn."""
+        self._add(Queued(run_id=RunId("written-run"), position=position))
+
+    def deliberate(self, purpose: str, text: str, *, is_readable: bool = True) -> None:
+        """The model is asked about the search itself, at the node that was expanded last."""
+        usage = Usage(prompt_tokens=640, completion_tokens=17)
+        told = {"purpose": purpose, "text": text, "usage": usage, "latency_s": 0.3}
+        self._add(Deliberated(node_id=self._at["node_id"], is_readable=is_readable, **told))
+
     def expand(self, node: int, *, diversity: str | None = None) -> int:
         """Announce the model call below a node; returns the expansion's number."""
         self._expansions += 1
@@ -110,8 +124,10 @@ class Trace:
         status: CallStatus = CallStatus.OK,
         source: ObservationSource | None = "custom",
         age_s: float | None = None,
+        reused: bool = False,
+        asks: SideEffect | None = None,
     ) -> int:
-        """The reply and its one call; returns the new node."""
+        """The reply and its one call, which may need approval; returns the new node."""
         text = arguments if isinstance(arguments, str) else json.dumps(dict(arguments))
         self._calls += 1
         self._tool_calls += function in self._functions
@@ -128,6 +144,16 @@ class Trace:
                 api=self._functions.get(function),
             )
         )
+        if asks is not None:
+            self._add(
+                ApprovalAsked(
+                    call_id=self._calls,
+                    api=self._functions[function],
+                    effect=asks,
+                    arguments=text,
+                    expires_in_s=300,
+                )
+            )
         self._add(
             ToolFinished(
                 **self._at,
@@ -138,6 +164,7 @@ class Trace:
                 source=source,
                 latency_s=_LATENCY_S.get(source or "", 0.0),
                 age_s=age_s,
+                reused=reused,
             )
         )
         answer = Message(role="tool", name=function, content=observation, tool_call_id=call.id)

@@ -96,7 +96,7 @@ async def test_a_campaign_that_runs_elsewhere_is_refused(system: System) -> None
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"methods": ["BFS"]}, "'BFS'"),
+        ({"methods": ["Oracle"]}, "'Oracle'"),
         ({"campaign": "../x"}, "campaign '../x'"),
         ({"open_domain": False}, "use --open-domain"),
     ],

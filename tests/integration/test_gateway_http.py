@@ -385,6 +385,7 @@ async def test_an_allowed_origin_may_read_the_answer(planner):
         ("/", "text/html"),
         ("/static/page.js", "text/javascript"),
         ("/static/view.js", "text/javascript"),
+        ("/static/parts.js", "text/javascript"),
         ("/static/page.css", "text/css"),
     ],
 )

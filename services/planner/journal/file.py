@@ -127,8 +127,11 @@ class JournalFile:
 
 
 def is_going_on(path: Path) -> bool:
-    """Whether a living process holds the journal."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Whether a living process holds the journal; of one that is gone, nobody does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # another run has just made room for itself
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

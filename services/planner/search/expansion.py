@@ -72,6 +72,7 @@ class Expansion:
         self._search = search
         self._node = node
         self._step = _Step(node.node_id, 0, node.depth)
+        self._place = self._step._asdict()
         self._vary = vary
         self._rename_all = rename_all
         self._sample = sample
@@ -101,7 +102,7 @@ class Expansion:
         except ContextOverflow as exc:
             search.budget.count_reply(Usage())
             message = Message(role="assistant", content=str(exc))
-            await self._replied(Completion(message=message), monotonic() - asked)
+            await self._replied(message, Usage(), monotonic() - asked)
             return self._overflowed(str(exc))
         reading = await self._read(completion, monotonic() - asked)
         is_limited_after = self._limits_calls and search.compat.discard_reply_at_call_limit
@@ -129,8 +130,9 @@ class Expansion:
                 break
             completion, latency_s = again, monotonic() - asked
             reading = search.read(completion)
-        told = completion.model_copy(update={"message": reading.message})
-        await self._replied(told, latency_s, kind=reading.kind, repairs=repairs)
+        await self._replied(
+            reading.message, completion.usage, latency_s, kind=reading.kind, repairs=repairs
+        )
         return reading
 
     async def _ask_again(self, reading: Reading, *, longer: int) -> Completion | None:
@@ -164,7 +166,7 @@ class Expansion:
         It is told like any reply, without usage and latency.
         """
         await self._start()
-        await self._replied(Completion(message=reply), 0.0)
+        await self._replied(reply, Usage(), 0.0)
 
     async def follow(self, reply: Message) -> Node:
         """Carry out a reply that the search put together itself; see `begin` and `run`."""
@@ -185,11 +187,12 @@ class Expansion:
 
     async def close(self) -> None:
         """Tell that the expansion's whole subtree was searched."""
-        await self._search.emit(ExpansionFinished(**self._step._asdict(), call_id=self._last_call))
+        await self._search.emit(ExpansionFinished(**self._place, call_id=self._last_call))
 
     async def _start(self) -> None:
         node = self._node
         self._step = self._step._replace(expansion=self._search.next_expansion())
+        self._place = self._step._asdict()
         candidates = _candidates(node) if self._vary else []
         if candidates:
             text = self._search.prompts.diversity(candidates, observation=node.observation)
@@ -199,18 +202,19 @@ class Expansion:
         node.announced = node.history
         await self._search.emit(
             ExpansionStarted(
-                **self._step._asdict(),
+                **self._place,
                 base_node_id=base.node_id if base is not None else None,
                 messages=node.history.entries(since=known),
             )
         )
 
     async def _tell(self, text: str) -> None:
-        await self._search.emit(ModelDelta(**self._step._asdict(), text=text))
+        await self._search.emit(ModelDelta(**self._place, text=text))
 
     async def _replied(
         self,
-        completion: Completion,
+        message: Message,
+        usage: Usage,
         latency_s: float,
         *,
         kind: ReplyReading = "well_formed",
@@ -218,9 +222,9 @@ class Expansion:
     ) -> None:
         await self._search.emit(
             ModelReplied(
-                **self._step._asdict(),
-                message=completion.message,
-                usage=completion.usage,
+                **self._place,
+                message=message,
+                usage=usage,
                 latency_s=latency_s,
                 reading=kind,
                 repairs=repairs,
@@ -305,7 +309,7 @@ class Expansion:
         self._last_call = call_id = search.next_call()
         await search.emit(
             ToolStarted(
-                **self._step._asdict(),
+                **self._place,
                 call_id=call_id,
                 function=call.name,
                 arguments=call.arguments,
@@ -333,7 +337,7 @@ class Expansion:
             leaf.is_pruned = leaf.is_loop = is_loop(leaf)
 
     def _tool_finished(self, call_id: int, outcome: Outcome) -> ToolFinished:
-        return outcome.told(**self._step._asdict(), call_id=call_id)
+        return outcome.told(**self._place, call_id=call_id)
 
 
 def _renamed(message: Message, index: int) -> Message:

@@ -29,6 +29,7 @@ from services.contracts.planner import (
 )
 from services.kit.settings import SharedSettings
 from services.planner.bootstrap import open_records, shelf_of
+from services.planner.record import fitted_to_wire
 from services.planner.settings import PlannerSettings
 
 app = typer.Typer(help="Look at kept runs, replay, resume and fork them.", no_args_is_help=True)
@@ -65,7 +66,7 @@ def show(run_id: _RunArgument, as_json: _JsonOption = False) -> None:
     events = asyncio.run(events_of(RunId(run_id)))
     if as_json:
         for event in events:
-            print(event.model_dump_json())
+            print(_json(event))
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(run_tree(run_id, events))
@@ -151,12 +152,18 @@ async def told(events: AsyncGenerator[PlanEvent, None], *, as_json: bool) -> int
     async with aclosing(events):
         async for event in events:
             if as_json:
-                print(event.model_dump_json(), flush=True)
+                print(_json(event), flush=True)
             else:
                 printer.show(event)
             if isinstance(event, RunEnded):
                 return 0 if event.kind == "answered" else 1
     raise Unavailable("the events ended without a result")
+
+
+def _json(event: PlanEvent) -> str:
+    """An event as one line."""
+    fitted = fitted_to_wire(event) if isinstance(event, RunEnded) else event
+    return fitted.model_dump_json()
 
 
 async def replayed(run_id: RunId, *, as_json: bool) -> int:

@@ -26,7 +26,9 @@ class Compat(WireModel):
     """A give-up as the very first action ends the whole search [5.4]."""
 
     discard_reply_at_call_limit: bool = False
-    """The model call that reaches `max_llm_calls` is paid for and its reply thrown away [5.4]."""
+    """The step that reaches `max_llm_calls` is paid for and its reply thrown away [5.4].
+    Comparisons of siblings count, and are never refused [5.5]: ranking k children of one node costs
+    k(k-1) calls more, however few are left."""
 
     dfs_renames_first_call_only: bool = False
     """In DFS an invented function name is replaced in the history only where it is the first call

@@ -18,7 +18,8 @@ RUN_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}$"
 """Run ids name files."""
 Mode = Literal["exact", "parallel", "speculative"]
 """`exact`: one call at a time. `parallel`: siblings and independent calls at once, which may grow
-another tree. `speculative`: the tree of `exact`, with likely next calls made ahead of time."""
+another tree. `speculative`: the tree of `exact`, with likely next calls made ahead of time; of the
+model none under `max_cost_usd`, of tools none under `max_tool_calls`."""
 LimitName = Literal[
     "max_depth",
     "max_steps",
@@ -303,6 +304,9 @@ class RunEnded(_Event):
     reused_observations: int = Field(default=0, ge=0)
     extra_llm_calls: int = Field(default=0, ge=0)
     """Calls made ahead of time and never used; not part of `llm_calls` and `usage`."""
+    extra_tool_calls: int = Field(default=0, ge=0)
+    """Calls that were made ahead of time, reached a tool and were never used; not part of
+    `tool_calls`. All of them only read."""
     extra_usage: Usage = Usage()
     record: dict[str, JsonValue] | None = None
     """ToolBench's answer file, when asked for and the run did not fail."""
@@ -406,6 +410,10 @@ class RunKeeper(Protocol):
     def replay(self, run_id: RunId) -> AsyncGenerator[PlanEvent, None]:
         """Run it again from its record alone: neither model nor tool is asked.
 
+        Its events are those that the run told, in the same order and with the same times, pieces of
+        replies included; but no `Queued`. Of a run that was cancelled, what it was about to do
+        between its last answer and its end may be told too.
+
         Raises:
             NotFound: No such run is kept.
             FailedPrecondition: The record does not hold what the search asks for: it was made by
@@ -436,7 +444,8 @@ class RunKeeper(Protocol):
 class Decision(WireModel):
     """The answer to an `ApprovalAsked`, over HTTP."""
 
-    approve: bool
+    approve: bool = Field(strict=True)
+    """Only `true` and `false` are taken: what is meant by anything else must not be guessed."""
 
 
 class RunControl(Protocol):

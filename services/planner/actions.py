@@ -5,7 +5,14 @@ from typing import NamedTuple
 
 from services.contracts.apis import ApiDocument, ApiRef, SideEffect
 from services.contracts.compat import Compat
-from services.contracts.errors import ServiceError
+from services.contracts.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PayloadTooLarge,
+    ResourceExhausted,
+    ServiceError,
+)
 from services.contracts.planner import ToolFinished
 from services.contracts.toolbench.codes import code_of, status_of_error_text
 from services.contracts.toolbench.functions import FINISH
@@ -22,9 +29,18 @@ from services.contracts.toolenv import (
 from services.planner.action_space import ActionSpace
 from services.planner.budget import Budget
 from services.planner.compaction import trimmed
-from services.planner.effects import Deed, Ledger, Site, is_on_path
+from services.planner.effects import (
+    Deed,
+    Ledger,
+    NotMadeError,
+    Seen,
+    Site,
+    interrupted,
+    is_on_path,
+)
 from services.planner.finish import run_finish
 from services.planner.permission import Permission, Question
+from services.planner.tree import Node, NodeType
 
 # Failures that have no error string of the backend; the reference numbers them by what happened.
 _OUTSIDE_PROTOCOL = frozenset(
@@ -37,6 +53,21 @@ _OUTSIDE_PROTOCOL = frozenset(
     }
 )
 
+_NO_CALL = frozenset(
+    {None, CallStatus.NOT_ALLOWED, CallStatus.UNKNOWN_FUNCTION, CallStatus.INVALID_ARGUMENTS}
+)
+"""Of a node whose action reached no tool."""
+_TURNED_AWAY = (
+    NotMadeError,
+    InvalidArgument,
+    NotFound,
+    FailedPrecondition,
+    PayloadTooLarge,
+    ResourceExhausted,
+)
+"""Errors of a tool environment that did not begin the call."""
+_MAX_NAMED = 5  # calls that the run's end names
+_MAX_NAMED_CHARS = 200  # of one call's arguments
 _MADE_BEFORE = (
     "this call changes something and was made before on this path; it is not repeated, and the "
     "earlier observation stands"
@@ -111,6 +142,7 @@ class ActionRunner:
         self._budget = budget
         self._compat = compat
         self._sources = sources
+        self._interrupted: list[tuple[int | None, ToolCall]] = []
 
     @property
     def space(self) -> ActionSpace:
@@ -180,7 +212,8 @@ class ActionRunner:
             return self._said(refusal, CallStatus.NOT_ALLOWED)
         self._budget.tool_calls += 1  # counted, but no limit keeps a run from clearing up
         try:
-            seen = await self.ledger.observe(deed.document, self._invoke(inverse.api, arguments))
+            work = self._invoke(inverse.api, arguments, effect=effect, call_id=call_id)
+            seen = await self.ledger.observe(deed.document, work)
         except ServiceError as exc:
             return self._said(exc.detail, CallStatus.REQUEST_FAILED)
         return self._outcome(seen.observation)
@@ -211,24 +244,69 @@ class ActionRunner:
             if refusal is not None:
                 return self._said(refusal, CallStatus.NOT_ALLOWED)
             self._budget.begin_tool_call()
-            seen = await ledger.observe(document, self._invoke(document.ref, arguments))
-            ledger.enter(
-                Deed(
-                    document=document,
-                    arguments=arguments,
-                    site=site,
-                    observation=seen.observation,
-                    era=seen.era,
-                    relying={site.node} if site is not None else set(),
-                )
-            )
+            effect, call_id = document.side_effect, site.call_id if site is not None else None
+            work = self._invoke(document.ref, arguments, effect=effect, call_id=call_id)
+            try:
+                seen = await ledger.observe(document, work)
+            except BaseException:
+                if effect is not SideEffect.READ:  # an equal call that waits must not repeat it
+                    ledger.enter(_deed(document, arguments, site, interrupted()))
+                raise
+            ledger.enter(_deed(document, arguments, site, seen))
         return self._outcome(seen.observation)
 
-    async def _invoke(self, api: ApiRef, arguments: str) -> Observation:
+    async def _invoke(
+        self, api: ApiRef, arguments: str, *, effect: SideEffect, call_id: int | None
+    ) -> Observation:
         """Reach the tool: the one place where a run calls one."""
-        call = self._tool_call(api, arguments)
-        async with self._budget.wait():
-            return await self._toolenv.invoke(call)
+        call, has_begun = self._tool_call(api, arguments), False
+        try:
+            async with self._budget.wait():
+                has_begun = True
+                return await self._toolenv.invoke(call)
+        except _TURNED_AWAY:
+            raise
+        except BaseException:
+            if has_begun and effect is not SideEffect.READ:
+                self._interrupted.append((call_id, call))
+            raise
+
+    def interrupted(self, call_id: int) -> Outcome | None:
+        """The outcome of a change that an exception ended; `None` when there is no such change.
+
+        Whether it took effect is not known. The run does not go on, and this is left to tell.
+        """
+        if all(call_id != known for known, _ in self._interrupted):
+            return None
+        return self._outcome(interrupted().observation)
+
+    def unsettled(self) -> str:
+        """Which changes nobody knows to have taken effect, for people; empty without any."""
+        calls = [f"{call.api} with {call.arguments_text}" for _, call in self._interrupted]
+        if not calls:
+            return ""
+        named = "; ".join(text[:_MAX_NAMED_CHARS] for text in calls[:_MAX_NAMED])
+        more = f"; and {len(calls) - _MAX_NAMED} more" if len(calls) > _MAX_NAMED else ""
+        return f"interrupted while it was made, so that its effect is not known: {named}{more}"
+
+    def adopt(self, tip: Node) -> None:
+        """Take over what was changed on the path of a forked run's tree; see `Ledger.adopt`."""
+        for node in tip.path():
+            document = self._changed_by(node)
+            if document is not None and node.status is not None:
+                seen = Observation(status=node.status, content=node.observation, source="replay")
+                self.ledger.adopt(document, node.description, seen, node=node)
+
+    def _changed_by(self, node: Node) -> ApiDocument | None:
+        """The API that a node's action reached and whose calls change something."""
+        is_call = node.node_type is NodeType.ACTION_INPUT and node.parent is not None
+        if not is_call or node.status in _NO_CALL:
+            return None
+        assert node.parent is not None
+        api = self.api_of(node.parent.description)
+        document = self._space.document_of(api) if api is not None else None
+        is_read = document is None or document.side_effect is SideEffect.READ
+        return None if is_read else document
 
     def _tool_call(self, api: ApiRef, arguments: str) -> ToolCall:
         return ToolCall(api=api, arguments_text=arguments, sources=self._sources, user=self._user)
@@ -298,3 +376,14 @@ class ActionRunner:
         if not self._compat.cut_observations_at_end:
             return trimmed(text, kept_chars=limit)
         return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _deed(document: ApiDocument, arguments: str, site: Site | None, seen: Seen) -> Deed:
+    return Deed(
+        document=document,
+        arguments=arguments,
+        site=site,
+        observation=seen.observation,
+        era=seen.era,
+        relying={site.node} if site is not None else set(),
+    )

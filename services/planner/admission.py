@@ -9,8 +9,9 @@ the queue to be worth telling and for fairness to matter, so the three share no 
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from types import TracebackType
 
 from services.contracts.context import remaining_s
@@ -38,8 +39,11 @@ class FairQueue:
         self.max_waiting = max_waiting
         self.tell_every_s = tell_every_s
         self._working = 0
-        self._waiting: dict[str | None, deque[Place]] = {}
-        """By user, whose turn is next first."""
+        # By user, whose turn is next first; ordered dicts, as they lose their heads at once.
+        self._waiting: OrderedDict[str | None, OrderedDict[Place, None]] = OrderedDict()
+        self._waiting_count = 0
+        self._positions: dict[Place, int] = {}
+        self._counted_at = 0.0
 
     @property
     def working(self) -> int:
@@ -49,7 +53,7 @@ class FairQueue:
     @property
     def waiting(self) -> int:
         """Runs that wait for one."""
-        return sum(len(places) for places in self._waiting.values())
+        return self._waiting_count
 
     def join(self, user: str | None) -> "Place":
         """Stand in line; a place that is free is taken at once. Use the result in a `with` block.
@@ -61,25 +65,35 @@ class FairQueue:
         if self._working < self.max_runs:  # then nobody waits: a place is handed over when freed
             self._admit(place)
             return place
-        if self.waiting >= self.max_waiting:
+        if self._waiting_count >= self.max_waiting:
             raise ResourceExhausted(
-                f"{self._working} runs work and {self.waiting} wait, the limit is "
+                f"{self._working} runs work and {self._waiting_count} wait, the limit is "
                 f"{self.max_waiting}; try again later, or raise PLANNER_MAX_RUNS or "
                 "PLANNER_MAX_WAITING_RUNS"
             )
-        self._waiting.setdefault(user, deque()).append(place)
+        self._waiting.setdefault(user, OrderedDict())[place] = None
+        self._waiting_count += 1
         return place
 
     def position(self, place: "Place") -> int:
-        """How many runs are admitted up to and including this waiting one, should nobody leave."""
-        own = self._waiting[place.user]
-        rounds = own.index(place)
-        ahead = sum(min(len(places), rounds) for places in self._waiting.values())
-        for user, places in self._waiting.items():
-            ahead += len(places) > rounds
-            if user == place.user:
-                break
-        return ahead
+        """How many runs are admitted up to and including this waiting one, should nobody leave.
+
+        All are counted together, at most once in `tell_every_s` and when somebody has come; what
+        happened since then is not in it.
+        """
+        if place not in self._positions or monotonic() - self._counted_at >= self.tell_every_s:
+            self._count()
+        return self._positions[place]
+
+    def _count(self) -> None:
+        self._positions.clear()
+        lines = [iter(places) for places in self._waiting.values()]
+        while lines:
+            nexts = [(line, place) for line in lines if (place := next(line, None)) is not None]
+            for _, place in nexts:
+                self._positions[place] = len(self._positions) + 1
+            lines = [line for line, _ in nexts]
+        self._counted_at = monotonic()
 
     def leave(self, place: "Place") -> None:
         """Give up a place, or the wait for one."""
@@ -88,18 +102,24 @@ class FairQueue:
             self._admit_next()
             return
         own = self._waiting[place.user]
-        own.remove(place)
+        del own[place]
+        self._forget(place)
         if not own:
             del self._waiting[place.user]
 
     def _admit_next(self) -> None:
         if not self._waiting:
             return
-        user = next(iter(self._waiting))
-        places = self._waiting.pop(user)
-        self._admit(places.popleft())
+        user, places = self._waiting.popitem(last=False)
+        place, _ = places.popitem(last=False)
+        self._forget(place)
+        self._admit(place)
         if places:
             self._waiting[user] = places  # behind all other users
+
+    def _forget(self, place: "Place") -> None:
+        self._waiting_count -= 1
+        self._positions.pop(place, None)
 
     def _admit(self, place: "Place") -> None:
         self._working += 1
@@ -136,6 +156,8 @@ class Place:
             DeadlineExceeded: The caller's deadline came first.
         """
         told, silent_s = 0, 0.0
+        if not self.is_admitted:
+            await asyncio.sleep(0)  # those who come at the same time are counted together
         while not self.is_admitted:
             position = self._queue.position(self)
             if position != told or silent_s >= _HEARTBEAT_S:

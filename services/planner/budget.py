@@ -12,8 +12,8 @@ a fifth of the budget: of few calls the search itself makes more.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from types import TracebackType
 from typing import NamedTuple
 
 from services.contracts.context import deadline_in, remaining_s
@@ -98,7 +98,9 @@ class Budget:
         """How many replies of each kind the run had."""
         self.reused_observations = 0
         self.extra_llm_calls = 0
-        """Made ahead of time and never used; counted against no limit but that of money."""
+        """Made ahead of time and never used; counted against no limit, see `Speculation`."""
+        self.extra_tool_calls = 0
+        """The same, of tools."""
         self.extra_usage = Usage()
         self._prices = prices
         self._keeps_answer = keeps_answer
@@ -107,6 +109,7 @@ class Budget:
         """Model calls that were let begin and are not booked yet."""
         self._largest = Usage()
         """Of one reply; what a call that has not ended is taken to cost."""
+        self._call_ended = asyncio.Event()
         self._slowest_s = 0.0
         self._clock = clock
         self._started = clock()
@@ -122,6 +125,11 @@ class Budget:
         forked.llm_calls, forked.tool_calls = self.llm_calls, self.tool_calls
         forked.steps, forked.usage = self.steps, self.usage
         return forked
+
+    @property
+    def deadline_s(self) -> float:
+        """Wall clock that the run may take, seconds; its caller's own deadline may be shorter."""
+        return self._deadline_s
 
     @property
     def seconds(self) -> float:
@@ -155,6 +163,7 @@ class Budget:
     def forget_call(self) -> None:
         """A call that was let begin gave no reply; its place is free again."""
         self._begun = max(self._begun - 1, 0)
+        self._call_ended.set()
 
     def begin_tool_call(self) -> None:
         """Count a call that is about to reach a tool.
@@ -181,6 +190,19 @@ class Budget:
         refusal = self._token_refusal(calls=1) or self._cost_refusal(calls=1)
         if refusal is not None:
             raise BudgetSpent(refusal)
+
+    async def begin_call(self, *, calls: bool = True, step: bool = False) -> None:
+        """Let one more model call begin as `check` does, which see; first wait where it must.
+
+        Where tokens or money are limited, the run's first call goes alone: before its reply nobody
+        knows for how many calls at the same time there is room.
+        """
+        is_paid = self.limits.max_tokens is not None or self.limits.max_cost_usd is not None
+        while is_paid and self._begun and not self.llm_calls:
+            self._call_ended.clear()
+            async with self.wait():
+                await self._call_ended.wait()
+        self.check(calls=calls, step=step)
 
     def check(self, *, calls: bool = True, step: bool = False) -> None:
         """Let one more model call begin; it holds its place until `count_reply` or `forget_call`.
@@ -261,25 +283,34 @@ class Budget:
             parts.append(f"{max(limits.max_cost_usd - (self.cost_usd or 0.0), 0.0):.4f} US dollars")
         return f"Left: {', '.join(parts)}, {max(self._left_s(), 0.0):.0f} s."
 
-    @asynccontextmanager
-    async def wait(self) -> AsyncIterator[None]:
+    def wait(self) -> "_Waiting":
         """Wait for a service inside the block, under the run's deadline, which is passed on.
 
         Raises:
             BudgetSpent: The run's deadline, or its caller's, came first.
             DeadlineExceeded: The service gave up on its own account before that.
         """
+        return _Waiting(self)
+
+    def seconds_to_wait(self) -> float:
+        """How long a service may take that is asked now, > 0.
+
+        Raises:
+            BudgetSpent: The run's deadline, or its caller's, has passed.
+        """
         left_s = self._left_s()
         if left_s <= 0:
             raise BudgetSpent(self._deadline_reason())
-        try:
-            with deadline_in(left_s):
-                async with asyncio.timeout(left_s):
-                    yield
-        except (TimeoutError, DeadlineExceeded) as exc:
-            if self._left_s() > _ALMOST_S:
-                raise
-            raise BudgetSpent(self._deadline_reason()) from exc
+        return left_s
+
+    def require_time(self, failure: Exception) -> None:
+        """Turn the failure of a wait into the end of the run where its deadline was the cause.
+
+        Raises:
+            BudgetSpent: It was.
+        """
+        if self._left_s() <= _ALMOST_S:
+            raise BudgetSpent(self._deadline_reason()) from failure
 
     def _left_s(self) -> float:
         """Until the deadline; until the time kept for the last call, while it is kept."""
@@ -302,3 +333,34 @@ class Budget:
         else:
             reason = f"deadline_s={self._deadline_s:g} was reached"
         return Spent("deadline_s", reason)
+
+
+class _Waiting:
+    """See `Budget.wait`. A run waits twice for every step; as a generator it costs the double."""
+
+    __slots__ = ("_budget", "_deadline", "_timeout")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+
+    async def __aenter__(self) -> None:
+        left_s = self._budget.seconds_to_wait()
+        self._timeout = asyncio.timeout(left_s)
+        await self._timeout.__aenter__()
+        self._deadline = deadline_in(left_s)
+        self._deadline.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._deadline.__exit__(None, None, None)
+        try:
+            await self._timeout.__aexit__(kind, failure, trace)
+        except TimeoutError as exc:
+            self._budget.require_time(exc)
+            raise
+        if isinstance(failure, TimeoutError | DeadlineExceeded):
+            self._budget.require_time(failure)

@@ -26,6 +26,7 @@ from pydantic import JsonValue
 
 from services.contracts.apis import ApiDocument, ApiRef, SideEffect
 from services.contracts.compat import Compat
+from services.contracts.errors import Unavailable
 from services.contracts.toolbench.names import api_identifier
 from services.contracts.toolenv import CallStatus, Observation
 from services.planner.tree import Node
@@ -44,6 +45,10 @@ _NOT_NOW: Final = frozenset({CallStatus.TOO_MANY_REQUESTS, CallStatus.RATE_LIMIT
 """Nothing was done, and the same call may be made later."""
 _LASTING: Final = _REFUSALS | {CallStatus.OK}
 _NEVER: Final = -1  # an era that no tool is in
+_INTERRUPTED: Final = (
+    "the run was interrupted during this call; whether it took effect is not known, and it was "
+    "not made again"
+)
 
 CallKey = tuple[ApiRef, str]
 """Calls that are equal: the API, and `canonical` arguments."""
@@ -67,6 +72,10 @@ class Seen(NamedTuple):
     era: int
     """What the tool's changes were counted as then; nobody's, when something else changed it
     meanwhile."""
+
+
+class NotMadeError(Unavailable):
+    """A change was not made, because nothing could be written down of its beginning."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -167,6 +176,34 @@ class Ledger:
         if _may_have_changed(deed):
             self._changes.append(deed)
 
+    def adopt(
+        self, document: ApiDocument, arguments: str, observation: Observation, *, node: Node
+    ) -> None:
+        """Enter a change of the run that this one was forked from: not made again, nor undone.
+
+        Each of the forked run's trees has it on its path; in the ledger it is one deed.
+
+        Args:
+            document: The API.
+            arguments: The model's text.
+            observation: As the path shows it.
+            node: Its action input in one of the trees.
+        """
+        known = self.standing_for(document, arguments, None)
+        if known is not None:
+            known.relying.add(node)
+            return
+        self.enter(
+            Deed(
+                document=document,
+                arguments=arguments,
+                site=None,
+                observation=observation,
+                era=_NEVER,
+                relying={node},
+            )
+        )
+
     def abandon(self, nodes: Collection[Node]) -> list[Deed]:
         """The changes on which only these nodes relied, newest first."""
         left = []
@@ -203,6 +240,13 @@ class Ledger:
         for deed in found:
             deed.told.add(node)
         return found
+
+
+def interrupted() -> Seen:
+    """What is known of a change that began and whose end nobody saw."""
+    content = json.dumps({"error": _INTERRUPTED, "response": ""})
+    observation = Observation(status=CallStatus.REQUEST_FAILED, content=content, source="error")
+    return Seen(observation, _NEVER)
 
 
 def canonical(arguments: str) -> str:

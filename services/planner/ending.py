@@ -100,5 +100,6 @@ def _ended(
         readings=dict(budget.readings),
         reused_observations=budget.reused_observations,
         extra_llm_calls=budget.extra_llm_calls,
+        extra_tool_calls=budget.extra_tool_calls,
         extra_usage=budget.extra_usage,
     )

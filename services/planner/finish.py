@@ -75,4 +75,5 @@ def _searched(text: str) -> dict[str, JsonValue]:
 
 
 def _plain(value: JsonValue) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode()  # an escape may be half a surrogate pair

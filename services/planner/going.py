@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Protocol
 
@@ -11,8 +12,7 @@ from services.contracts.errors import DeadlineExceeded, FailedPrecondition, NotF
 from services.contracts.ids import RunId
 from services.contracts.planner import PlanEvent, Queued, RunEnded
 from services.planner.admission import FairQueue
-from services.planner.search.base import Emit
-from services.planner.telling import told
+from services.planner.telling import Tell, told
 from services.planner.tracing import note_end, run_span
 
 _MAX_UNREAD_EVENTS = 16  # a reader that falls behind holds the search back
@@ -29,8 +29,8 @@ class Work(Protocol):
         """
         ...
 
-    async def go(self, emit: Emit) -> None:
-        """Tell events; the last one is a `RunEnded`."""
+    async def go(self, tell: Tell) -> None:
+        """Tell events; the last one is a `RunEnded`. A reader must not hold it for ever."""
         ...
 
     def cancelled(self) -> RunEnded:
@@ -81,7 +81,7 @@ class GoingRuns:
             going.is_cancelled = True
             going.task.cancel()
 
-    async def _go(self, run_id: RunId, work: Work, user: str | None, emit: Emit) -> None:
+    async def _go(self, run_id: RunId, work: Work, user: str | None, emit: Tell) -> None:
         """One run, in the task that `reported` starts for it."""
         if run_id in self._going:
             raise FailedPrecondition(
@@ -91,12 +91,14 @@ class GoingRuns:
         assert task is not None, "a coroutine runs in a task"
         going = self._going[run_id] = _Going(task)
 
-        async def tell(event: PlanEvent) -> None:
+        async def tell(event: PlanEvent, /, *, until: float = inf) -> None:
             if isinstance(event, RunEnded):
                 # Noted before it is read: what has ended can no longer be cancelled.
                 event = event.model_copy(update={"run_id": event.run_id or run_id})
                 going.end = event
-            await emit(event)
+            # What ends waits for no reader: neither its place nor its name are kept for one.
+            has_ended = going.is_cancelled or going.end is not None
+            await emit(event, until=0.0 if has_ended else until)
 
         with run_span(run_id) as begun:
             try:
@@ -111,12 +113,13 @@ class GoingRuns:
                 if going.end is not None:
                     note_end(begun, going.end)
 
-    async def _in_turn(self, run_id: RunId, work: Work, user: str | None, tell: Emit) -> None:
+    async def _in_turn(self, run_id: RunId, work: Work, user: str | None, tell: Tell) -> None:
         work.check()
         began = monotonic()
         with self._queue.join(user) as place:
             try:
-                await place.turn(lambda at: tell(Queued(run_id=run_id, position=at)))
+                # A reader that does not read must not keep an admitted run from its beginning.
+                await place.turn(lambda at: tell(Queued(run_id=run_id, position=at), until=0.0))
             except DeadlineExceeded:
                 await tell(_expired(monotonic() - began, self._queue.max_runs))
                 return

@@ -105,7 +105,7 @@ def fitted_to_wire(ended: RunEnded) -> RunEnded:
     if not isinstance(levels, int) or levels <= MAX_WIRE_LEVELS:
         return ended
     reason = (
-        f"the tree has {levels} levels, its record can carry {MAX_WIRE_LEVELS} over HTTP; "
+        f"the tree has {levels} levels, a record in JSON can have {MAX_WIRE_LEVELS}; "
         "lower max_depth or solve in process"
     )
     return ended.model_copy(update={"record": None, "reason": reason})

@@ -10,7 +10,7 @@ from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.errors import FailedPrecondition, InvalidArgument, ServiceError
 from services.contracts.ids import RunId
 from services.contracts.llm import ChatModel, Message, ModelInfo
-from services.contracts.planner import PlanEvent, Retrieved, RunEnded, SolveRequest
+from services.contracts.planner import Limits, PlanEvent, Retrieved, RunEnded, SolveRequest
 from services.contracts.retriever import RetrievedApi, Retriever, RetrieveRequest
 from services.contracts.toolenv import ToolCaller
 from services.planner.action_space import ActionSpace, build_action_space
@@ -20,7 +20,7 @@ from services.planner.budget import Budget, BudgetSpent, Prices
 from services.planner.compaction import OldestFirst
 from services.planner.ending import ended
 from services.planner.last_answer import answer_at_limit
-from services.planner.permission import Asking, Permission
+from services.planner.permission import Asking, Permission, Question
 from services.planner.policy import Policy, Sampling
 from services.planner.prompts.base import PromptProfile
 from services.planner.prompts.library import PromptLibrary
@@ -28,7 +28,7 @@ from services.planner.provenance import provenance
 from services.planner.record import build_record
 from services.planner.search.base import Ahead, Emit, Found, Search, SearchMethod
 from services.planner.search.graft import graft
-from services.planner.speculation import Allowance, PortsAhead, Speculation
+from services.planner.speculation import Allowance, GuessEndsError, PortsAhead, Speculation
 from services.planner.tracing import plan_span
 from services.planner.tree import History, extend
 from services.planner.trunk import Trunk
@@ -45,9 +45,11 @@ class Ports:
     speculation: Speculation | None = None
     """Where calls may be made ahead of time; it stands behind this model and tool environment."""
 
-    def speculating(self, allowance: Allowance) -> "Ports":
-        """The ports of one run in mode `speculative` or `parallel`."""
-        ahead = Speculation(model=self.model, toolenv=self.toolenv, allowance=allowance)
+    def speculating(self, allowance: Allowance, limits: Limits) -> "Ports":
+        """The ports of one run in mode `speculative`."""
+        ahead = Speculation(
+            model=self.model, toolenv=self.toolenv, allowance=allowance, limits=limits
+        )
         return replace(self, model=ahead.model, toolenv=ahead.toolenv, speculation=ahead)
 
 
@@ -87,6 +89,8 @@ class Run:
     """What the trees of a forked run start with."""
     search: Search | None = None
     """Known once the search began."""
+    cancelled: RunEnded | None = None
+    """How a kept run was cancelled, as it is kept."""
 
     async def go(self, emit: Emit) -> None:
         """Run to the end; the last event told is a `RunEnded`.
@@ -126,8 +130,16 @@ class Run:
             except BudgetSpent as exc:
                 search.found.stopped = exc.spent
         await answer_at_limit(search)
-        event = ended(search.found, self.budget, run_id=self.run_id)
+        event = self.noted(ended(search.found, self.budget, run_id=self.run_id))
         await emit(self._with_record(event, search, self.space))
+
+    def noted(self, event: RunEnded) -> RunEnded:
+        """The run's end, whose reason also names the changes that were interrupted."""
+        note = self.search.actions.unsettled() if self.search is not None else ""
+        reason = event.reason or ""
+        if note in reason:  # there is none, or a replay's reason has it from the record
+            return event
+        return event.model_copy(update={"reason": "; ".join(filter(None, (reason, note)))})
 
     async def _find_apis(self) -> None:
         """Documents of the closed or retrieved action space, in the order shown."""
@@ -217,7 +229,7 @@ class Run:
                 budget=budget,
                 compat=compat,
                 sources=request.sources,
-                permission=self._permission(emit),
+                permission=self._permission(emit, is_ahead=ports is not None),
                 user=request.user,
             ),
             budget=budget,
@@ -231,9 +243,11 @@ class Run:
             trunk=self.trunk,
         )
 
-    def _permission(self, emit: Emit) -> Permission:
+    def _permission(self, emit: Emit, *, is_ahead: bool) -> Permission:
         if not self.request.ask_approval:
             return Permission(allow_writes=self.request.allow_writes)
+        if is_ahead:
+            return Permission(ask=_nobody)
         asking = Asking(
             run_id=self.run_id,
             approvals=self.approvals,
@@ -266,6 +280,11 @@ class Run:
 
 async def _untold(_: PlanEvent) -> None:
     """Of what goes on ahead of time nobody is told."""
+
+
+async def _nobody(question: Question, *, call_id: int) -> bool | None:
+    """See `Ask`: about what goes on ahead of time nobody is asked, so it ends there."""
+    raise GuessEndsError
 
 
 def _opening(prompts: PromptProfile, space: ActionSpace, instruction: str) -> History:

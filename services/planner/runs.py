@@ -6,12 +6,20 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import fields, replace
 from functools import partial
+from math import inf
 from typing import Final, Literal, Protocol, TypeVar
 
 import structlog
 from pydantic import JsonValue
 
-from services.contracts.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from services.contracts.context import remaining_s
+from services.contracts.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
 from services.contracts.ids import RunId
 from services.contracts.planner import (
     ForkRequest,
@@ -36,13 +44,12 @@ from services.planner.journal.tape import Tape
 from services.planner.prompts.base import fingerprint
 from services.planner.run import Ports, Run, RunOptions
 from services.planner.search.base import Emit
-from services.planner.telling import told
+from services.planner.telling import Tell, told
 from services.planner.tree import Node
 from services.planner.trunk import Trunk, trunk_of
 
 Options = TypeVar("Options", bound=RunOptions)
 log = structlog.get_logger()
-_MAX_UNREAD_EVENTS: Final = 16
 _UNBOUNDED: Final = 1_000_000
 """A replay waits for nobody: what its reader leaves unread must not change its order."""
 
@@ -70,19 +77,25 @@ def taped(run: Run, tape: Tape) -> Run:
 
 
 def taped_ports(ports: Ports, tape: Tape) -> Ports:
-    """The ports behind a tape; one that records nothing asks none of them."""
+    """The ports behind a tape, but for the tools; one that records nothing asks none of them."""
     if not tape.is_recording:
-        return Ports(
+        return replace(
+            ports,
             model=RecordedModel(None, tape),
-            toolenv=RecordedToolEnv(None, tape),
             retriever=RecordedRetriever(None, tape),
         )
     has_retriever = ports.retriever is not None
-    return Ports(
+    return replace(
+        ports,
         model=RecordedModel(ports.model, tape),
-        toolenv=RecordedToolEnv(ports.toolenv, tape),
         retriever=RecordedRetriever(ports.retriever, tape) if has_retriever else None,
     )
+
+
+def taped_tools(ports: Ports, tape: Tape) -> Ports:
+    """The ports with the tools behind the tape, which are not asked when it records nothing."""
+    toolenv = RecordedToolEnv(ports.toolenv if tape.is_recording else None, tape)
+    return replace(ports, toolenv=toolenv)
 
 
 def recorded_options(options: RunOptions) -> dict[str, JsonValue]:
@@ -113,19 +126,22 @@ def options_as_recorded(options: Options, tape: Tape) -> Options:
     return replace(options, **values)  # type: ignore[arg-type]
 
 
-async def go(run: Run, emit: Emit, *, tape: Tape | None, guard: Guard) -> None:
+async def go(run: Run, tell: Tell, *, tape: Tape | None, guard: Guard) -> None:
     """Let a run go to its end, and its tape with it.
+
+    It waits for its reader up to its deadline and no longer: what is told then is kept for the
+    reader, and the run ends by its deadline as any other.
 
     A run that is left or cancelled ends as `cancelled` in its record; one that never began leaves
     none.
     """
     if tape is None:
-        await guard(run, emit)
+        await guard(run, _patient(tell, run))
         return
     try:
-        await guard(run, tape.telling(emit))
+        await guard(run, _patient(tape.telling(tell), run))
     except asyncio.CancelledError:
-        tape.end(cancelled(run.budget))
+        run.cancelled = tape.end(run.noted(cancelled(run.budget)))
         raise
     except InvalidArgument:
         tape.discard()
@@ -134,8 +150,36 @@ async def go(run: Run, emit: Emit, *, tape: Tape | None, guard: Guard) -> None:
         tape.close()
 
 
+def _patient(tell: Tell, run: Run) -> Emit:
+    """Waits for the reader up to the deadline of a run that begins now."""
+    try:
+        left_s = remaining_s(at_most_s=run.budget.deadline_s)
+    except DeadlineExceeded:
+        left_s = 0.0
+    return partial(tell, until=asyncio.get_running_loop().time() + left_s)
+
+
+async def _opened(shelf: Callable[[], Tape]) -> Tape:
+    """A tape off the shelf; who is cancelled meanwhile leaves none open.
+
+    The thread that opens it cannot be interrupted, and the tape's file is locked.
+    """
+    opening = asyncio.create_task(asyncio.to_thread(shelf))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_put_back)
+        raise
+
+
+def _put_back(opening: asyncio.Task[Tape]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().discard()
+        opening.result().close()
+
+
 class KeptRuns:
-    """See `RunKeeper`."""
+    """See `RunKeeper`; runs that go on tell their events instead of yielding them."""
 
     def __init__(self, shelf: Shelf, *, make: Making, guard: Guard, options: RunOptions) -> None:
         """Use a shelf.
@@ -169,13 +213,15 @@ class KeptRuns:
         self, run_id: RunId, request: SolveRequest, origin: Origin | None = None
     ) -> Tape:
         profile = self._prompts.profile(request.prompts, compat=request.compat)
-        return await asyncio.to_thread(
-            self._shelf.begin,
-            run_id,
-            request,
-            options=self._options,
-            prompts=f"{profile.name}:{fingerprint(profile.texts)}",
-            origin=origin,
+        return await _opened(
+            partial(
+                self._shelf.begin,
+                run_id,
+                request,
+                options=self._options,
+                prompts=f"{profile.name}:{fingerprint(profile.texts)}",
+                origin=origin,
+            )
         )
 
     async def runs(self, *, limit: int = 100) -> list[RunSummary]:
@@ -191,20 +237,17 @@ class KeptRuns:
         tape = await asyncio.to_thread(self._shelf.play, run_id)
         if not tape.has_end:
             raise FailedPrecondition(f"run {run_id!r} has not ended; resume it, or fork it")
-        async with aclosing(self._events(tape)) as events:
+        async with aclosing(told(partial(self._go, tape), bound=_UNBOUNDED)) as events:
             async for event in events:
                 if isinstance(event, RunEnded) and tape.mismatch is not None:
                     raise tape.mismatch
                 yield event
 
-    async def resume(self, run_id: RunId) -> AsyncGenerator[PlanEvent, None]:
+    async def resume(self, run_id: RunId, tell: Tell) -> None:
         """See `RunKeeper.resume`."""
-        tape = await asyncio.to_thread(self._shelf.go_on, run_id)
-        async with aclosing(self._events(tape)) as events:
-            async for event in events:
-                yield event
+        await self._go(await _opened(partial(self._shelf.go_on, run_id)), tell)
 
-    async def fork(self, request: ForkRequest) -> AsyncGenerator[PlanEvent, None]:
+    async def fork(self, request: ForkRequest, tell: Tell) -> None:
         """See `RunKeeper.fork`."""
         run = await self._rebuilt(request.run_id)
         node = _node(run, request.node_id)
@@ -217,10 +260,7 @@ class KeptRuns:
             ),
         )
         run_id = request.new_run_id or RunId(uuid.uuid4().hex)
-        tape = await self._begun(run_id, _forked(run, request, run_id), origin)
-        async with aclosing(self._events(tape)) as events:
-            async for event in events:
-                yield event
+        await self._go(await self._begun(run_id, _forked(run, request, run_id), origin), tell)
 
     async def _rebuilt(self, run_id: RunId) -> Run:
         """The run as far as its record goes, with its tree."""
@@ -238,18 +278,14 @@ class KeptRuns:
             request = request.model_copy(update={"mode": "exact"})
         return self._make(request, tape.header.run_id, tape)
 
-    async def _events(self, tape: Tape) -> AsyncGenerator[PlanEvent, None]:
-        bound = _MAX_UNREAD_EVENTS if tape.is_recording else _UNBOUNDED
+    async def _go(self, tape: Tape, tell: Tell) -> None:
         try:
             run = self._made(tape)
         except BaseException:
             tape.discard()
             tape.close()
             raise
-        work = partial(go, run, tape=tape, guard=self._guard)
-        async with aclosing(told(work, bound=bound)) as events:
-            async for event in events:
-                yield event
+        await go(run, tell, tape=tape, guard=self._guard)
 
 
 class Continuing:
@@ -321,7 +357,7 @@ class FromRecords:
         return self._keeper.replay(request.run_id)
 
 
-async def _unheard(_: PlanEvent) -> None:
+async def _unheard(_: PlanEvent, /, *, until: float = inf) -> None:
     """Nobody listens while a tree is rebuilt."""
 
 

@@ -1,9 +1,9 @@
 """`PlannerService`: the planner's ports over a model, a tool environment and a retriever."""
 
 import uuid
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from types import ModuleType
 
@@ -37,10 +37,12 @@ from services.planner.runs import (
     options_as_recorded,
     taped,
     taped_ports,
+    taped_tools,
 )
 from services.planner.search.base import Emit
 from services.planner.search.methods import Builder, builders, search_method
 from services.planner.speculation import Allowance
+from services.planner.telling import Tell
 from services.planner.tracing import TracedModel, TracedRetriever, TracedToolEnv
 
 log = structlog.get_logger()
@@ -132,13 +134,19 @@ class PlannerService:
                 prices=options.prices,
                 keeps_answer=not request.compat.no_answer_at_limits,
             ),
-            ports=self._ports if tape is None else taped_ports(self._ports, tape),
+            ports=self._ports_of(request, tape),
             options=options,
             approvals=self._approvals,
         )
-        if request.mode == "speculative":  # over the tape: what was guessed before it holds
-            run.ports = run.ports.speculating(self._allowance)
         return run if tape is None else taped(run, tape)
+
+    def _ports_of(self, request: SolveRequest, tape: Tape | None) -> Ports:
+        ports = self._ports if tape is None else taped_ports(self._ports, tape)
+        if request.mode == "speculative":
+            # Replies that were guessed are kept, for a resumed run that asks for them. Of
+            # observations only those that were used are: what was read ahead may be out of date.
+            ports = ports.speculating(self._allowance, request.limits)
+        return ports if tape is None else taped_tools(ports, tape)
 
     async def cancel(self, run_id: RunId) -> None:
         """See `RunControl.cancel`."""
@@ -162,13 +170,15 @@ class PlannerService:
 
     def resume(self, run_id: RunId) -> AsyncGenerator[PlanEvent, None]:
         """See `RunKeeper.resume`; it waits for its turn and can be cancelled, as a new run."""
-        return self._going.events(run_id, _Continuing(self._kept().resume(run_id)), user=None)
+        work = _Continuing(partial(self._kept().resume, run_id))
+        return self._going.events(run_id, work, user=None)
 
     def fork(self, request: ForkRequest) -> AsyncGenerator[PlanEvent, None]:
         """See `RunKeeper.fork`; it waits for its turn and can be cancelled, as a new run."""
         run_id = request.new_run_id or RunId(uuid.uuid4().hex)
         named = request.model_copy(update={"new_run_id": run_id})
-        return self._going.events(run_id, _Continuing(self._kept().fork(named)), user=None)
+        work = _Continuing(partial(self._kept().fork, named))
+        return self._going.events(run_id, work, user=None)
 
     def _kept(self) -> KeptRuns:
         if self._keeper is None:
@@ -189,33 +199,32 @@ class _Solving:
         """See `Work.check`."""
         self._make(self._request, self._run_id)
 
-    async def go(self, emit: Emit) -> None:
+    async def go(self, tell: Tell) -> None:
         """See `Work.go`."""
         tape = await self._keeper.begin(self._request, self._run_id) if self._keeper else None
         self._run = self._make(self._request, self._run_id, tape)
-        await go(self._run, emit, tape=tape, guard=_guarded)
+        await go(self._run, tell, tape=tape, guard=_guarded)
 
     def cancelled(self) -> RunEnded:
         """See `Work.cancelled`."""
         if self._run is None:
             return RunEnded(kind="cancelled", reason="it was cancelled while it waited")
-        return cancelled(self._run.budget, run_id=self._run_id)
+        run = self._run
+        return run.cancelled or run.noted(cancelled(run.budget, run_id=self._run_id))
 
 
 class _Continuing:
     """See `Work`: a kept run that goes on."""
 
-    def __init__(self, events: AsyncGenerator[PlanEvent, None]) -> None:
-        self._events = events
+    def __init__(self, go: Callable[[Tell], Awaitable[None]]) -> None:
+        self._go = go
 
     def check(self) -> None:
         """See `Work.check`; the keeper refuses with the first event."""
 
-    async def go(self, emit: Emit) -> None:
+    async def go(self, tell: Tell) -> None:
         """See `Work.go`."""
-        async with aclosing(self._events) as events:
-            async for event in events:
-                await emit(event)
+        await self._go(tell)
 
     def cancelled(self) -> RunEnded:
         """See `Work.cancelled`."""
@@ -241,4 +250,4 @@ def _failed(run: Run, error: ServiceError) -> RunEnded:
     log.warning(
         "run_failed", run_id=run.run_id, code=error.code, detail=error.detail, exc_info=traced
     )
-    return failed(error, run.budget, run_id=run.run_id)
+    return run.noted(failed(error, run.budget, run_id=run.run_id))

@@ -7,9 +7,16 @@ search then makes a request that is equal to a kept one, it is given that answer
 request is made as ever. So the tree is that of the mode `exact`, whatever was guessed: the same
 requests in the same order, counted on the budget when they are used.
 
-Each kept answer is used once. Only APIs that change nothing are called ahead of time. How many
-model calls may be lost is bounded twice: for each run by what the search says (`Speculation.bound`)
-and for all runs together by an `Allowance`.
+Each kept answer is used once. Only APIs that change nothing are called ahead of time, and what they
+answered is out of date when the run changes something: it is dropped when a change begins and when
+it ends, since what is seen meanwhile may be of before or after it. That holds for all tools, as
+nobody knows which of them share what lies behind them. Model replies follow from the request alone
+and stay.
+
+How many model calls may be lost is bounded twice: for each run by what the search says
+(`Speculation.bound`) and for all runs together by an `Allowance`. Where a limit holds that lost
+calls would use up, none are made: model calls under `max_cost_usd`, tool calls under
+`max_tool_calls`. So the tree is that of `exact` under every limit but that of time.
 
 Source: our own; the idea is that of speculative execution (e.g. Leviathan et al. 2023 for tokens):
 guess ahead, and keep only what the exact process would have done.
@@ -21,6 +28,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
+import structlog
+
 from services.contracts.apis import ApiDocument, ApiRef, SideEffect
 from services.contracts.errors import ServiceError
 from services.contracts.llm import (
@@ -30,12 +39,14 @@ from services.contracts.llm import (
     CompletionDelta,
     ModelInfo,
 )
+from services.contracts.planner import Limits
 from services.contracts.toolenv import Observation, ToolCall, ToolCaller, Trial
 from services.planner.action_space import ActionSpace
 from services.planner.budget import Budget, BudgetSpent
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+log = structlog.get_logger()
 
 
 class GuessEndsError(Exception):
@@ -86,6 +97,8 @@ class _Kept(Generic[Q, A]):
         self._ask = ask
         self._key = key
         self._calls: dict[Hashable, list[_Call[Q, A]]] = {}
+        self.n_unused = 0
+        """Calls made ahead that served nothing yet; failed and forgotten ones never do."""
 
     def find(self, request: Q, *, unused: bool) -> _Call[Q, A] | None:
         """An equal call that did not fail; with `unused`, one that served nothing yet."""
@@ -95,12 +108,34 @@ class _Kept(Generic[Q, A]):
                 return call
         return None
 
-    def unused(self) -> list[_Call[Q, A]]:
-        """Calls that served nothing."""
-        return [call for calls in self._calls.values() for call in calls if not call.is_used]
+    def unused(self) -> list[A]:
+        """Answers that served nothing."""
+        every = [call for calls in self._calls.values() for call in calls]
+        return [
+            call.answer.result()
+            for call in every
+            if not call.is_used and call.answer.done() and not call.answer.cancelled()
+        ]
+
+    def forget(self) -> None:
+        """Answers so far are out of date, and those of calls under way will be."""
+        self._calls.clear()
+
+    async def answer(self, request: Q) -> A:
+        """What the search is told: the answer of an unused equal call, else that of a new one."""
+        call = self.find(request, unused=True)
+        if call is not None:
+            call.is_used = True
+            self.n_unused -= 1
+            answer = await _answer_of(call)
+            if answer is not None:
+                return answer
+            self.n_unused += 1
+        return await self.make(request, is_used=True)
 
     async def make(self, request: Q, *, is_used: bool) -> A:
         """Make a call now."""
+        self.n_unused += not is_used
         call = _Call(request, asyncio.get_running_loop().create_future(), is_used)
         self._calls.setdefault(self._key(request), []).append(call)
         try:
@@ -128,18 +163,21 @@ class PortsAhead(NamedTuple):
 class Speculation:
     """One run's calls ahead of time; see the module. For one event loop."""
 
-    def __init__(self, *, model: ChatModel, toolenv: ToolCaller, allowance: Allowance) -> None:
+    def __init__(
+        self, *, model: ChatModel, toolenv: ToolCaller, allowance: Allowance, limits: Limits
+    ) -> None:
         """Bind the ports, which belong to the caller; nothing is asked yet."""
         self.model: ChatModel = _Model(self._complete, model, self._comes_whole)
         """For the search itself."""
         self.toolenv: ToolCaller = _Tools(self._invoke, toolenv)
         """For the search itself."""
-        self._ports = model, toolenv
+        self._ports = PortsAhead(model, toolenv)
         self._allowance = allowance
+        self._limits = limits
+        self._reads: frozenset[ApiRef] = frozenset()
         self._completions = _Kept(model.complete, _request_key)
         self._observations = _Kept(toolenv.invoke, _call_key)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._n_unused = 0
         self._bound = 0
         self._group: asyncio.TaskGroup | None = None
 
@@ -150,38 +188,32 @@ class Speculation:
     @property
     def has_room(self) -> bool:
         """One more model call may be made ahead of time."""
-        return self._n_unused < self._bound and self._allowance.has_room
+        is_free = self._limits.max_cost_usd is None  # else the run would pay with calls of its own
+        return is_free and self._completions.n_unused < self._bound and self._allowance.has_room
 
     def ports_ahead(self, space: ActionSpace) -> PortsAhead:
-        """Ports for searches ahead; both raise `GuessEndsError` where those have to stop."""
+        """Ports for searches ahead; both raise `GuessEndsError` where those have to stop.
+
+        Args:
+            space: Says which APIs are reads; until then none is. One that undoes the change of
+                another is none, whatever its method promises.
+        """
         model, toolenv = self._ports
-        reads = frozenset(
+        inverses = {each.inverse.api for each in space.documents if each.inverse is not None}
+        self._reads = frozenset(
             document.ref for document in space.documents if document.side_effect is SideEffect.READ
+        ).difference(inverses)
+        return PortsAhead(
+            _Model(self._complete_ahead, model, lambda _: True),
+            _Tools(self._invoke_ahead, toolenv),
         )
-
-        def changes(name: str) -> bool:
-            function = space.find(name)
-            return function is not None and function.api is not None and function.api not in reads
-
-        async def complete(request: ChatRequest) -> Completion:
-            completion = await self._complete_ahead(request)
-            if any(changes(call.name) for call in completion.message.tool_calls):
-                raise GuessEndsError
-            return completion
-
-        async def invoke(call: ToolCall) -> Observation:
-            if call.api not in reads:
-                raise GuessEndsError
-            return await self._invoke_ahead(call)
-
-        return PortsAhead(_Model(complete, model, lambda _: True), _Tools(invoke, toolenv))
 
     @asynccontextmanager
     async def open(self, budget: Budget) -> AsyncGenerator[None, None]:
         """Searches may run ahead inside the block; at its end they are cancelled.
 
         Args:
-            budget: Told of the model calls that served nothing, and of their tokens as far as they
+            budget: Told of the calls that served nothing, and of the model's tokens as far as they
                 are known: a call that was cancelled has no count.
         """
         try:
@@ -194,11 +226,11 @@ class Speculation:
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from failures
         finally:
-            self._allowance.lost += self._n_unused
-            for call in self._completions.unused():
-                budget.extra_llm_calls += 1
-                if not call.answer.cancelled():
-                    budget.extra_usage = budget.extra_usage + call.answer.result().usage
+            self._allowance.lost += self._completions.n_unused
+            budget.extra_llm_calls += self._completions.n_unused
+            budget.extra_tool_calls += self._observations.n_unused
+            for completion in self._completions.unused():
+                budget.extra_usage = budget.extra_usage + completion.usage
 
     def start(self, work: Callable[[], Coroutine[object, object, None]]) -> None:
         """Run a search ahead of time, until it ends or may find out no more."""
@@ -220,14 +252,7 @@ class Speculation:
 
     async def _complete(self, request: ChatRequest) -> Completion:
         self._allowance.used += 1
-        call = self._completions.find(request, unused=True)
-        if call is not None:
-            call.is_used = True
-            self._n_unused -= 1
-            answer = await _answer_of(call)
-            if answer is not None:
-                return answer
-        return await self._completions.make(request, is_used=True)
+        return await self._completions.answer(request)
 
     async def _complete_ahead(self, request: ChatRequest) -> Completion:
         call = self._completions.find(request, unused=False)
@@ -237,24 +262,27 @@ class Speculation:
                 return answer
         if not self.has_room:
             raise GuessEndsError
-        self._n_unused += 1
         return await self._completions.make(request, is_used=False)
 
-    async def _invoke(self, request: ToolCall) -> Observation:
-        call = self._observations.find(request, unused=True)
-        if call is not None:
-            call.is_used = True
-            answer = await _answer_of(call)
-            if answer is not None:
-                return answer
-        return await self._observations.make(request, is_used=True)
+    async def _invoke(self, call: ToolCall) -> Observation:
+        if call.api in self._reads:
+            return await self._observations.answer(call)
+        self._observations.forget()
+        try:
+            return await self._ports.toolenv.invoke(call)
+        finally:
+            self._observations.forget()
 
     async def _invoke_ahead(self, request: ToolCall) -> Observation:
+        if request.api not in self._reads:
+            raise GuessEndsError
         call = self._observations.find(request, unused=False)
         if call is not None:
             answer = await _answer_of(call)
             if answer is not None:
                 return answer
+        if self._limits.max_tool_calls is not None:
+            raise GuessEndsError
         return await self._observations.make(request, is_used=False)
 
 
@@ -263,6 +291,8 @@ async def _until_end(work: Callable[[], Coroutine[object, object, None]]) -> Non
         await work()
     except (GuessEndsError, BudgetSpent, ServiceError):
         return  # the search itself will find out
+    except Exception:
+        log.exception("guess_failed")  # a defect; a run must not end by what it does not need
 
 
 def _request_key(request: ChatRequest) -> Hashable:

@@ -2,20 +2,23 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import TypeAlias
 
 from services.contracts.planner import PlanEvent
-from services.kit.channel import reported
-from services.planner.search.base import Emit
+from services.kit.channel import Report, reported
+
+Tell: TypeAlias = Report[PlanEvent]
+"""Tells a run's caller of an event; waits while the caller does not read, see `Report`."""
 
 
 async def told(
-    work: Callable[[Emit], Awaitable[None]], *, bound: int
+    work: Callable[[Tell], Awaitable[None]], *, bound: int
 ) -> AsyncGenerator[PlanEvent, None]:
     """Yield what `work` tells, numbered from 0; see `reported`.
 
     Args:
         work: Makes a new event for everything that it tells.
-        bound: Events that may be unread, >= 1.
+        bound: Events that may be unread, >= 1; see `reported`.
     """
     sequence = 0
     async with aclosing(reported(work, bound=bound)) as events:

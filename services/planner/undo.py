@@ -97,7 +97,13 @@ class Undo:
                 compensates=site.call_id,
             )
         )
-        outcome = await self._actions.undo(deed, arguments, call_id=call_id)
+        try:
+            outcome = await self._actions.undo(deed, arguments, call_id=call_id)
+        except BaseException:
+            left = self._actions.interrupted(call_id)
+            if left is not None:
+                await self._emit(left.told(**place, call_id=call_id))
+            raise
         await self._emit(outcome.told(**place, call_id=call_id))
         if outcome.status is CallStatus.OK:
             return True

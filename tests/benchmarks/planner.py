@@ -55,13 +55,17 @@ from services.contracts.toolenv import ToolCall
 from services.planner.batch import BENCHMARK_LIMITS
 from services.planner.journal.shelf import Shelf
 from services.planner.service import PlannerOptions, PlannerService
-from tests.fakes.scripted_world import ScriptedModel, ScriptedTools
 
 _ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(_ROOT))  # the fakes belong to the checkout, not to what is installed
+from tests.fakes.scripted_world import ScriptedModel, ScriptedTools  # noqa: E402
+
 _BUNDLED = _ROOT / "data" / "instructions" / "G1_test.json"
 METHOD = "DFS_woFilter_w2"
 CONCURRENCY = 64
 SEED = 19
+PASSES = 3
+"""Of what is timed by the processor's clock; the best one counts, as others use the machine too."""
 GOALS = """goals: planner_cpu_ms <= 0.5; solve_cpu_ms <= 2.5; wall_to_ideal_ratio <= 1.15; \
 speculative_to_exact_p50_ratio <= 0.65 with speculative_extra_calls_ratio <= 0.35; \
 mb_per_open_run <= 1
@@ -107,7 +111,8 @@ class Solved:
 
     def outline(self) -> list[dict[str, object]]:
         """Everything it told but times and unused calls: equal for equal trees."""
-        unlike = {"latency_s", "seconds", "run_id", "extra_llm_calls", "extra_usage"}
+        extra = {"extra_llm_calls", "extra_tool_calls", "extra_usage"}
+        unlike = {"latency_s", "seconds", "run_id"} | extra
         return [event.model_dump(exclude=unlike) for event in self.events]
 
     def require_whole(self) -> None:
@@ -203,11 +208,14 @@ async def measure_cpu(scale: Scale, folder: Path) -> float:
     limits = BENCHMARK_LIMITS.model_copy(update={"max_llm_calls": scale.max_llm_calls})
     requests = [request_for(query, "exact", limits) for query in queries]
     await solve(planner, requests[0])
-    calls, own_s, began = model.calls, model.own_s, time.process_time()
-    for request in requests:
-        await solve(planner, request)
-    spent_s = time.process_time() - began - (model.own_s - own_s)
-    return spent_s / (model.calls - calls) * 1e3
+    found = []
+    for _ in range(PASSES):
+        calls, own_s, began = model.calls, model.own_s, time.process_time()
+        for request in requests:
+            await solve(planner, request)
+        spent_s = time.process_time() - began - (model.own_s - own_s)
+        found.append(spent_s / (model.calls - calls) * 1e3)
+    return min(found)
 
 
 async def measure_http_cpu(scale: Scale, folder: Path) -> float:
@@ -223,10 +231,14 @@ async def measure_http_cpu(scale: Scale, folder: Path) -> float:
                 shelf=Shelf(folder),
             )
             await solve(planner, request_for(queries[0], "exact", limits))
-            began, calls = time.process_time(), 0
-            for query in queries:
-                calls += (await solve(planner, request_for(query, "exact", limits))).end.llm_calls
-            return (time.process_time() - began) / calls * 1e3
+            found = []
+            for _ in range(PASSES):
+                began, calls = time.process_time(), 0
+                for query in queries:
+                    solved = await solve(planner, request_for(query, "exact", limits))
+                    calls += solved.end.llm_calls
+                found.append((time.process_time() - began) / calls * 1e3)
+            return min(found)
 
 
 @contextlib.contextmanager
@@ -348,11 +360,11 @@ async def measure(scale: Scale) -> dict[str, float]:
 
 
 async def _measured(scale: Scale, folder: Path) -> dict[str, float]:
-    mb_per_open_run = await measure_memory(scale, folder)
+    mb_per_open_run = await measure_memory(scale, folder / "open")
     return {
-        "planner_cpu_ms": await measure_cpu(scale, folder),
-        "solve_cpu_ms": await measure_http_cpu(scale, folder),
-        **await measure_modes(scale, folder),
+        "planner_cpu_ms": await measure_cpu(scale, folder / "in_process"),
+        "solve_cpu_ms": await measure_http_cpu(scale, folder / "http"),
+        **await measure_modes(scale, folder / "modes"),
         "mb_per_open_run": mb_per_open_run,
     }
 

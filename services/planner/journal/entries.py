@@ -15,7 +15,9 @@ from services.contracts.base import ForeignModel
 from services.contracts.errors import FailedPrecondition, NotFound, Problem, Unavailable
 from services.contracts.ids import RunId
 from services.contracts.planner import RunEnded, SolveRequest
+from services.planner.journal.file import open_at_once
 from services.planner.journal.lines import Line, whole_lines
+from services.planner.journal.pieces import Mark
 from services.planner.trunk import TrunkRecord
 
 FORMAT: Final = 1
@@ -62,8 +64,19 @@ class Answer(ForeignModel):
     latency_s: float = 0.0
     value: JsonValue = None
     problem: Problem | None = None
+    pieces: tuple[str, ...] | None = None
+    """Of a reply that was passed on while it was written; `None` when it came whole."""
+
+
+class Left(ForeignModel):
+    """A request whose answer the run did not wait for: it ended, or went another way."""
+
+    port: Port
+    key: str
+    n: int
+    """See `Answer.n`."""
     pieces: tuple[str, ...] = ()
-    """Of a reply that was passed on while it was written."""
+    """That had come of a reply until then."""
 
 
 class End(ForeignModel):
@@ -84,6 +97,10 @@ class Record:
     )
     order: list[tuple[Port, str, int]] = field(default_factory=list)
     """Of the answers, as they were handed over."""
+    left: dict[tuple[Port, str, int], tuple[str, ...]] = field(default_factory=dict)
+    """Requests whose answer was not waited for, with the pieces that had come."""
+    marks: list[Mark] = field(default_factory=list)
+    """Where pieces of replies stood among the events."""
     intents: set[tuple[str, int]] = field(default_factory=set)
     """Calls that change something and were begun: key and number."""
     clock: deque[float] = field(default_factory=deque)
@@ -122,6 +139,10 @@ class Record:
         for pair in _list(value.get("measured")):
             key, seconds = _list(pair)
             self.measured[str(key)].append(float(str(seconds)))
+        for request in _list(value.get("left")):
+            left = Left.model_validate(request)
+            self.left[left.port, left.key, left.n] = left.pieces
+        self.marks += [_mark(pair) for pair in _list(value.get("marks"))]
         match value.get("kind"):
             case "end":
                 self.end = End.model_validate(value).event
@@ -139,6 +160,8 @@ class Record:
     def forget_end(self) -> None:
         """The run is resumed: what had ended it is not part of it."""
         self.end = None
+        self.left.clear()
+        self.marks.clear()
         for numbered in self.answers.values():
             for n, answer in list(numbered.items()):
                 if answer.problem is not None and answer.problem.code not in _FINAL_PROBLEMS:
@@ -176,7 +199,7 @@ def read_record(path: Path) -> Record:
 
 def _lines(path: Path, *, at_most: int | None = None) -> list[bytes]:
     try:
-        with path.open("rb") as stream:
+        with open(path, "rb", opener=open_at_once) as stream:
             return list(islice(stream, at_most))
     except FileNotFoundError as exc:
         raise NotFound(f"no run {path.stem!r} is kept; `toolwright runs list` shows all") from exc
@@ -208,6 +231,11 @@ def _foreign(path: Path, header: Header) -> FailedPrecondition:
         f"run {path.stem!r} was kept by planner {header.planner}; planner {planner_version()} "
         "cannot read all of it"
     )
+
+
+def _mark(value: JsonValue) -> Mark:
+    n_others, expansion = _list(value)
+    return Mark(int(str(n_others)), int(str(expansion)))
 
 
 def _list(value: JsonValue) -> list[JsonValue]:

@@ -29,15 +29,19 @@ class JournalFile:
         self._size = size
 
     @classmethod
-    def create(cls, path: Path) -> "JournalFile":
-        """A new journal, readable by its owner only.
+    def create(cls, path: Path, first_line: str) -> "JournalFile":
+        """A new journal, readable by its owner only, as is its folder if that is new.
+
+        Args:
+            path: There is no file yet.
+            first_line: See `append`.
 
         Raises:
             FailedPrecondition: There is one of that name.
-            Unavailable: The folder cannot be written.
+            Unavailable: The folder or the line cannot be written; no file is left.
         """
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             descriptor = os.open(path, flags, 0o600)
         except FileExistsError as exc:
@@ -47,7 +51,13 @@ class JournalFile:
         except OSError as exc:
             raise Unavailable(f"{str(path)!r} cannot be written: {exc.strerror}") from exc
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return cls(path, descriptor, size=0)
+        file = cls(path, descriptor, size=0)
+        refusal = file._refusal(first_line)
+        if refusal is not None:
+            path.unlink()
+            file.close()
+            raise Unavailable(f"{str(path)!r} cannot be written: {refusal}")
+        return file
 
     @classmethod
     def reopen(cls, path: Path) -> "JournalFile":
@@ -58,7 +68,7 @@ class JournalFile:
             Unavailable: The file cannot be written.
         """
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            descriptor = open_at_once(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         except OSError as exc:
             raise Unavailable(f"{str(path)!r} cannot be written: {exc.strerror}") from exc
         try:
@@ -82,18 +92,10 @@ class JournalFile:
 
     def append(self, body: str) -> None:
         """Add a line: when this returns, a kill of the process does not lose it."""
-        if not self.is_kept:
-            return
-        data = sealed(body)
-        try:
-            written = os.write(self._descriptor, data)
-        except OSError as exc:
-            self._give_up(exc.strerror or type(exc).__name__)
-            return
-        if written != len(data):
-            self._give_up(f"{written} of {len(data)} bytes fitted")
-            return
-        self._size += written
+        if self.is_kept:
+            refusal = self._refusal(body)
+            if refusal is not None:
+                self._give_up(refusal)
 
     async def append_durably(self, body: str) -> None:
         """Add a line that survives a loss of power too.
@@ -117,6 +119,18 @@ class JournalFile:
         """Let go of the file and its lock."""
         os.close(self._descriptor)
 
+    def _refusal(self, body: str) -> str | None:
+        """Write a line; why the disk did not take it."""
+        data = sealed(body)
+        try:
+            written = os.write(self._descriptor, data)
+        except OSError as exc:
+            return exc.strerror or type(exc).__name__
+        if written != len(data):
+            return f"{written} of {len(data)} bytes fitted"
+        self._size += written
+        return None
+
     def _give_up(self, reason: str) -> None:
         self.is_kept = False
         log.warning("run_not_kept", run_id=self.path.stem, reason=reason)
@@ -126,10 +140,15 @@ class JournalFile:
             log.warning("journal_not_cut", run_id=self.path.stem, reason=exc.strerror)
 
 
+def open_at_once(path: str | Path, flags: int) -> int:
+    """Open a file; what is none, such as a pipe, keeps nobody waiting for its other end."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def is_going_on(path: Path) -> bool:
     """Whether a living process holds the journal; of one that is gone, nobody does."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_at_once(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:  # another run has just made room for itself
         return False
     try:

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from pydantic import TypeAdapter
 
 from services.contracts.apis import ApiDocument, ApiRef, SideEffect
-from services.contracts.errors import FailedPrecondition, ServiceError
+from services.contracts.errors import FailedPrecondition, ServiceError, Unavailable, from_problem
 from services.contracts.ids import RunId
 from services.contracts.llm import ChatModel, ChatRequest, Completion, CompletionDelta, ModelInfo
 from services.contracts.retriever import (
@@ -21,23 +21,15 @@ from services.contracts.retriever import (
     RetrieveRequest,
     RetrieveResult,
 )
-from services.contracts.toolenv import (
-    CallStatus,
-    Observation,
-    ToolCall,
-    ToolCaller,
-    Trial,
-)
+from services.contracts.toolenv import Observation, ToolCall, ToolCaller, Trial
 from services.planner.approvals import Approvals
+from services.planner.effects import NotMadeError, interrupted
+from services.planner.journal.entries import Answer
 from services.planner.journal.keys import key_of
 from services.planner.journal.tape import Tape
 
 T = TypeVar("T")
 _DOCUMENTS: Final = TypeAdapter(list[ApiDocument])
-_UNKNOWN_OUTCOME: Final = (
-    "the run was interrupted during this call; whether it took effect is not known, and it was "
-    "not made again"
-)
 
 
 class RecordedModel:
@@ -55,7 +47,7 @@ class RecordedModel:
         if known is not None:
             return Completion.model_validate(known.value)
         if self._model is None:
-            raise await tape.missing("model", _question(request))
+            raise await tape.missing("model", key, n, _question(request))
         return await tape.asked(
             "model", key, n, self._model.complete(request), Completion.model_dump_json
         )
@@ -64,14 +56,15 @@ class RecordedModel:
         """See `ChatModel.stream`."""
         tape, key = self._tape, self._tape.keys.key(request)
         n = tape.number("model", key)
-        known = await tape.known("model", key, n)
+        known = await tape.recorded("model", key, n)
         if known is not None:
-            for text in known.pieces:
-                yield CompletionDelta(text=text)
-            yield CompletionDelta(completion=Completion.model_validate(known.value))
+            for delta in _deltas(known):
+                yield delta
             return
         if self._model is None:
-            raise await tape.missing("model", _question(request))
+            for text in tape.left("model", key, n) or ():
+                yield CompletionDelta(text=text)
+            raise await tape.missing("model", key, n, _question(request))
         pieces: list[str] = []
         stream = self._model.stream(request)
         try:
@@ -83,7 +76,12 @@ class RecordedModel:
                     tape.keep("model", key, n, f'"value":{value},"pieces":{json.dumps(pieces)}')
                 yield delta
         except ServiceError as exc:
-            tape.keep("model", key, n, f'"problem":{exc.to_problem().model_dump_json()}')
+            await tape.hand_over()
+            problem = exc.to_problem().model_dump_json()
+            tape.keep("model", key, n, f'"problem":{problem},"pieces":{json.dumps(pieces)}')
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            tape.leave("model", key, n, pieces)
             raise
         finally:
             if isinstance(stream, AsyncGenerator):
@@ -96,7 +94,7 @@ class RecordedModel:
         if known is not None:
             return ModelInfo.model_validate(known.value)
         if self._model is None:
-            raise await tape.missing("about", "what the model can do")
+            raise await tape.missing("about", "model", n, "what the model can do")
         return await tape.asked(
             "about", "model", n, self._model.describe(), ModelInfo.model_dump_json
         )
@@ -117,7 +115,7 @@ class RecordedRetriever:
         if known is not None:
             return RetrieveResult.model_validate(known.value)
         if self._retriever is None:
-            raise await tape.missing("retrieve", repr(request.query[:200]))
+            raise await tape.missing("retrieve", key, n, repr(request.query[:200]))
         return await tape.asked(
             "retrieve", key, n, self._retriever.retrieve(request), RetrieveResult.model_dump_json
         )
@@ -146,12 +144,16 @@ class RecordedToolEnv:
         known = await tape.known("tool", key, n)
         if known is not None:
             return Observation.model_validate(known.value)
+        if self._toolenv is None:  # the run ended during this call, and so does its replay
+            what = f"{call.api} with {call.arguments_text[:200]!r}"
+            raise await tape.missing("tool", key, n, what)
         if tape.was_begun(key, n):
             return self._unknown(key, n)
-        if self._toolenv is None:
-            raise await tape.missing("tool", f"{call.api} with {call.arguments_text[:200]!r}")
         if call.api not in self._reads:
-            await tape.intend(key, n)
+            try:
+                await tape.intend(key, n)
+            except Unavailable as exc:
+                raise NotMadeError(exc.detail) from exc
         live = self._toolenv.invoke(call)
         return await tape.asked("tool", key, n, live, Observation.model_dump_json)
 
@@ -163,7 +165,7 @@ class RecordedToolEnv:
         if known is not None:
             return Observation.model_validate(known.value)
         if self._toolenv is None:
-            raise await tape.missing("tool", f"a trial of {trial.function!r}")
+            raise await tape.missing("tool", key, n, f"a trial of {trial.function!r}")
         live = self._toolenv.try_code(trial)
         return await tape.asked("tool", key, n, live, Observation.model_dump_json)
 
@@ -175,7 +177,7 @@ class RecordedToolEnv:
         if known is not None:
             documents = _DOCUMENTS.validate_python(known.value)
         elif self._toolenv is None:
-            raise await tape.missing("describe", ", ".join(str(ref) for ref in refs)[:200])
+            raise await tape.missing("describe", key, n, ", ".join(str(ref) for ref in refs)[:200])
         else:
             live = self._toolenv.describe(refs)
             documents = await tape.asked("describe", key, n, live, _documents_json)
@@ -185,8 +187,7 @@ class RecordedToolEnv:
         return documents
 
     def _unknown(self, key: str, n: int) -> Observation:
-        text = json.dumps({"error": _UNKNOWN_OUTCOME, "response": ""})
-        observation = Observation(status=CallStatus.REQUEST_FAILED, content=text, source="error")
+        observation = interrupted().observation
         self._tape.keep("tool", key, n, f'"value":{observation.model_dump_json()}')
         return observation
 
@@ -209,6 +210,26 @@ class RecordedApprovals(Approvals):
             yield decision
             if known is None and decision.done():
                 self._tape.keep_decision(call_id, approve=decision.result())
+
+
+def _deltas(known: Answer) -> Iterator[CompletionDelta]:
+    """A recorded reply as it came, see `ChatModel.stream`.
+
+    One that was asked for whole was made ahead of time, and passed on in one piece.
+
+    Raises:
+        ServiceError: The recorded one.
+    """
+    completion = Completion.model_validate(known.value) if known.problem is None else None
+    pieces = known.pieces
+    if pieces is None:
+        text = completion.message.content if completion is not None else None
+        pieces = (text,) if text else ()
+    for piece in pieces:
+        yield CompletionDelta(text=piece)
+    if known.problem is not None:
+        raise from_problem(known.problem)
+    yield CompletionDelta(completion=completion)
 
 
 def _documents_json(documents: Sequence[ApiDocument]) -> str:

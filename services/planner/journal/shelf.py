@@ -71,7 +71,7 @@ class Shelf:
 
         Raises:
             FailedPrecondition: One of that name is kept.
-            Unavailable: The folder cannot be written.
+            Unavailable: The disk refuses.
         """
         self._make_room()
         header = Header(
@@ -86,8 +86,7 @@ class Shelf:
             forked_node=origin.node_id if origin is not None else None,
             trunk=origin.trunk if origin is not None else None,
         )
-        file = JournalFile.create(self._path(run_id))
-        file.append(header.model_dump_json())
+        file = JournalFile.create(self._path(run_id), header.model_dump_json())
         return Tape(Record(header=header), file)
 
     def play(self, run_id: RunId) -> Tape:
@@ -149,9 +148,9 @@ class Shelf:
         try:
             with os.scandir(self._folder) as entries:
                 found = [
-                    (Path(entry.path), entry.stat())
+                    (Path(entry.path), known)
                     for entry in entries
-                    if entry.name.endswith(_SUFFIX)
+                    if entry.name.endswith(_SUFFIX) and (known := _file_status(entry)) is not None
                 ]
         except FileNotFoundError:
             return []
@@ -170,6 +169,14 @@ class Shelf:
             if not is_going_on(path):
                 path.unlink(missing_ok=True)
                 total -= known.st_size
+
+
+def _file_status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """`None` for what is no file, or none any more."""
+    try:
+        return entry.stat() if entry.is_file() else None
+    except FileNotFoundError:
+        return None
 
 
 def _summary(path: Path) -> RunSummary:

@@ -6,9 +6,11 @@ under way at once matters. A search is a function of what it is told; the readin
 part of that.
 """
 
+import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from time import monotonic
 from typing import Final, TypeVar
 
@@ -16,21 +18,40 @@ from services.contracts.errors import FailedPrecondition, ServiceError, from_pro
 from services.contracts.planner import (
     ApprovalAsked,
     Deliberated,
+    ModelDelta,
     ModelReplied,
     PlanEvent,
     Retrieved,
     RunEnded,
     ToolFinished,
 )
+from services.kit.channel import Report
 from services.planner.budget import BudgetSpent, Spent
-from services.planner.journal.entries import Answer, End, Header, Port, Record, planner_version
+from services.planner.journal.entries import (
+    Answer,
+    End,
+    Header,
+    Left,
+    Port,
+    Record,
+    planner_version,
+)
 from services.planner.journal.file import JournalFile
 from services.planner.journal.keys import ConversationKeys
+from services.planner.journal.pieces import InOrder, Marks
 from services.planner.journal.turnstile import Turnstile
 
 T = TypeVar("T")
-Emit = Callable[[PlanEvent], Awaitable[None]]
-_FROM_RECORD: Final = ("run_id", "is_kept", "seconds", "cost_usd", "extra_llm_calls", "extra_usage")
+Tell = Report[PlanEvent]
+_FROM_RECORD: Final = (
+    "run_id",
+    "is_kept",
+    "seconds",
+    "cost_usd",
+    "extra_llm_calls",
+    "extra_tool_calls",
+    "extra_usage",
+)
 """Of the last event, what the search does not decide."""
 _SAME: Final = ("kind", "answer", "limit", "llm_calls", "tool_calls", "usage")
 """Of the last event, what a true replay comes to again."""
@@ -52,6 +73,8 @@ class Tape:
         self._asked: Counter[tuple[Port, str]] = Counter()
         self._readings: list[float] = []
         self._measured: list[tuple[str, float]] = []
+        self._left: list[Left] = []
+        self._marks = Marks()
         self._live_since: float | None = None
         self._last_reading = 0.0
         self._ran_out = False
@@ -81,15 +104,20 @@ class Tape:
         self._asked[port, key] += 1
         return self._asked[port, key]
 
+    async def recorded(self, port: Port, key: str, n: int) -> Answer | None:
+        """The recorded answer, if there is one, when it is its turn."""
+        answer = self._record.take(port, key, n, any_number=self._file is None)
+        if answer is not None and self._turnstile is not None:
+            await self._turnstile.recorded((port, key, answer.n))
+        return answer
+
     async def known(self, port: Port, key: str, n: int) -> Answer | None:
-        """The recorded answer, if there is one, when it is its turn.
+        """See `recorded`.
 
         Raises:
             ServiceError: The recorded one.
         """
-        answer = self._record.take(port, key, n, any_number=self._file is None)
-        if answer is not None and self._turnstile is not None:
-            await self._turnstile.recorded((port, key, answer.n))
+        answer = await self.recorded(port, key, n)
         if answer is not None and answer.problem is not None:
             raise from_problem(answer.problem)
         return answer
@@ -127,12 +155,25 @@ class Tape:
         """
         if self._file is not None:
             body = f'"kind":"intent","key":"{key}","n":{n}{self._pending()}'
-            await self._file.append_durably(f"{{{body}}}")
+            try:
+                await self._file.append_durably(f"{{{body}}}")
+            except asyncio.CancelledError:
+                self.leave("tool", key, n)
+                raise
 
     async def asked(
         self, port: Port, key: str, n: int, live: Awaitable[T], write: Callable[[T], str]
     ) -> T:
         """What the port itself answers, which is recorded; a failing service is too."""
+        try:
+            return await self._answered(port, key, n, live, write)
+        except asyncio.CancelledError:
+            self.leave(port, key, n)
+            raise
+
+    async def _answered(
+        self, port: Port, key: str, n: int, live: Awaitable[T], write: Callable[[T], str]
+    ) -> T:
         began = monotonic()
         try:
             value = await live
@@ -147,17 +188,38 @@ class Tape:
         self.keep(port, key, n, f'"value":{write(value)}', latency_s=latency_s)
         return value
 
+    def leave(self, port: Port, key: str, n: int, pieces: Sequence[str] = ()) -> None:
+        """Record that nobody waits for an answer any more.
+
+        Args:
+            port: Who was asked.
+            key: What for.
+            n: See `number`.
+            pieces: Of a reply, those that have come.
+        """
+        if self._file is not None:
+            self._left.append(Left(port=port, key=key, n=n, pieces=tuple(pieces)))
+
+    def left(self, port: Port, key: str, n: int) -> tuple[str, ...] | None:
+        """The pieces that had come of an answer that was not waited for; `None` for any other."""
+        return self._record.left.get((port, key, n))
+
     async def hand_over(self) -> None:
         """Wait for an answer's turn, where several may come at once."""
         if self._turnstile is not None:
             await self._turnstile.live()
 
-    async def missing(self, port: Port, what: str) -> Exception:
-        """What a replay raises where its record has no answer."""
+    async def missing(self, port: Port, key: str, n: int, what: str) -> Exception:
+        """What a replay raises where its record has no answer.
+
+        A run that did not wait for the answer had come to its deadline, was cancelled, or had found
+        what it looked for on another branch.
+        """
         if self._turnstile is not None:
             await self._turnstile.none()
         end = self._record.end
-        if end is None or end.kind == "cancelled" or end.limit == "deadline_s":
+        has_ended_here = end is None or end.kind == "cancelled" or end.limit == "deadline_s"
+        if has_ended_here or self.left(port, key, n) is not None:
             self._ran_out = True
             reason = end.reason if end is not None else None
             return BudgetSpent(Spent("deadline_s", reason or "the record ends here"))
@@ -184,13 +246,39 @@ class Tape:
             self._last_reading = max(self._last_reading, self._record.end.seconds)
         return self._last_reading
 
-    def telling(self, emit: Emit) -> Emit:
-        """Tell events with the times they had when they were recorded."""
+    def telling(self, tell: Tell) -> Tell:
+        """Tell events with the times, and in the order, that they had when they were recorded."""
+        if self._turnstile is not None:
+            tell = self._marking(tell) if self.is_recording else self._sorting(tell)
 
-        async def tell(event: PlanEvent) -> None:
-            await emit(self._ended(event) if isinstance(event, RunEnded) else self._timed(event))
+        async def timed(event: PlanEvent, /, *, until: float = inf) -> None:
+            event = self._ended(event) if isinstance(event, RunEnded) else self._timed(event)
+            await tell(event, until=until)
 
-        return tell
+        return timed
+
+    def _marking(self, tell: Tell) -> Tell:
+        """Note where pieces of replies stand.
+
+        Only they wait for the run's reader: were other events to wait, what goes on side by side
+        would go on in an order that depends on the reader, and no replay has that one.
+        """
+
+        async def marked(event: PlanEvent, /, *, until: float = inf) -> None:
+            await tell(event, until=until if isinstance(event, ModelDelta) else 0.0)
+            self._marks.note(event)
+
+        return marked
+
+    def _sorting(self, tell: Tell) -> Tell:
+        """Tell pieces of replies where they stood."""
+        in_order = InOrder(self._record.marks)
+
+        async def ordered(event: PlanEvent, /, *, until: float = inf) -> None:
+            for due in in_order.due(event):
+                await tell(due, until=until)
+
+        return ordered
 
     def end(self, event: RunEnded) -> RunEnded:
         """Record how the run ended; the event as it is to be told."""
@@ -251,6 +339,12 @@ class Tape:
         if self._readings:
             parts = f',"clock":{self._readings}'
             self._readings = []
+        if self._left:
+            parts += f',"left":[{",".join(left.model_dump_json() for left in self._left)}]'
+            self._left = []
+        marks = self._marks.taken()
+        if marks:
+            parts += f',"marks":{json.dumps(marks)}'
         if self._measured:
             pairs = ",".join(f'["{key}",{seconds!r}]' for key, seconds in self._measured)
             parts += f',"measured":[{pairs}]'

@@ -4,17 +4,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import takewhile
 from time import monotonic
 from typing import Literal, Protocol, TypeVar
 
 from services.contracts.compat import Compat
-from services.contracts.errors import FailedPrecondition
+from services.contracts.errors import FailedPrecondition, InvalidArgument
 from services.contracts.llm import (
     Completion,
     FunctionSchema,
     Message,
     MessageToolCall,
     ModelInfo,
+    Usage,
 )
 from services.contracts.planner import Deliberated, Mode, PlanEvent, ToolProposal
 from services.planner.actions import ActionRunner
@@ -25,6 +27,7 @@ from services.planner.reading import Reader, Reading
 from services.planner.speculation import Speculation
 from services.planner.tree import History, Node, NodeFactory, extend
 from services.planner.trunk import Trunk
+from services.planner.turn import is_about_length
 from services.planner.undo import Undo
 
 T = TypeVar("T")
@@ -58,7 +61,7 @@ class Found:
 
 @dataclass(slots=True, kw_only=True)
 class Ahead:
-    """How a search makes calls ahead of time, in the modes `speculative` and `parallel`."""
+    """How a search makes calls ahead of time, in mode `speculative`."""
 
     speculation: Speculation
     fork: Callable[[Budget], "Search"]
@@ -144,21 +147,29 @@ class Search:
         else:
             root, tip = self.trunk.grow(self.nodes, opening)
             self._tips.add(tip)
+            self.actions.adopt(tip)
         self.found.roots.append(root)
         return tip
 
     def read_ahead(self, calls: Sequence[MessageToolCall]) -> None:
         """Begin calls of one reply that change nothing, while those before them are carried out.
 
-        Each is told and booked in its turn, with the observation that is there by then. A limit of
-        tool calls forbids it, since some may prove needless: the branch may end before its turn.
+        Each is told and booked in its turn, with the observation that is there by then. The first
+        one that does not read ends them: what comes after a change must see it, and what comes
+        after Finish is not made.
+
+        Args:
+            calls: In the order of the reply; the first one is left to the search, which is about to
+                make it.
         """
-        if not calls or self.ahead is None or self.budget.limits.max_tool_calls is not None:
+        if self.ahead is None or len(calls) < 2:
             return
         budget, speculation = self.budget.fork(), self.ahead.speculation
-        for call in calls:
+        for index, call in enumerate(calls):
             made = self.actions.read_for(call.name, call.arguments)
-            if made is not None:
+            if made is None:
+                return
+            if index:
                 speculation.start(partial(speculation.read, made, budget))
 
     def read(self, completion: Completion) -> Reading:
@@ -192,13 +203,10 @@ class Search:
         Raises:
             BudgetSpent: The run's deadline came first.
         """
-        answered = {node for answer in self.found.answers for node in answer.ancestors()}
-        left: set[Node] = set()
-        for node in leaf.ancestors():
-            if node is keep:
-                break
-            left.add(node)
-        await self._undo.abandon(left - answered - self._tips)
+        relying = self.actions.ledger.everywhere()
+        left = set(takewhile(lambda node: node is not keep, leaf.ancestors())) if relying else set()
+        if left := left & relying:
+            await self._undo.abandon(left - self._answered() - self._tips)
         if keep is not None and tell:
             self.remind(keep)
 
@@ -209,8 +217,15 @@ class Search:
             node.history = extend(node.history, Message(role="user", content=note))
 
     async def abandon_all(self) -> None:
-        """Leave every branch, at the end of a search without an answer; see `abandon`."""
-        await self._undo.abandon(self.actions.ledger.everywhere())
+        """Leave every branch that leads to no answer, at the end of a search; see `abandon`."""
+        await self._undo.abandon(self.actions.ledger.everywhere() - self._answered())
+
+    def _answered(self) -> set[Node]:
+        """The paths of all answers; each node is looked at once, and once per path it ends."""
+        answered: set[Node] = set()
+        for answer in self.found.answers:
+            answered.update(takewhile(lambda node: node not in answered, answer.ancestors()))
+        return answered
 
     async def deliberate(
         self,
@@ -238,19 +253,29 @@ class Search:
             is_readable: Whether a text holds the verdict that is sought; told with the event.
             check_calls: The number of model calls may refuse this one.
 
+        Returns:
+            The reply; an empty one to a question that grew too long for the model in the course of
+            the run. Of that the event tells why.
+
         Raises:
             BudgetSpent: A budget allows no further call.
-            ServiceError: The model cannot work.
+            ServiceError: The model cannot work; `InvalidArgument` also when the run's first
+                question is too long for it already.
         """
-        self.budget.check(calls=check_calls)
+        await self.budget.begin_call(calls=check_calls)
         asked = monotonic()
-        completion = await self.policy.complete(
-            messages,
-            tools=tools,
-            tool_choice=tool_choice,
-            max_tokens=max_tokens,
-            temperature=temperature,
-        )
+        try:
+            completion = await self.policy.complete(
+                messages,
+                tools=tools,
+                tool_choice=tool_choice,
+                max_tokens=max_tokens,
+                temperature=temperature,
+            )
+        except InvalidArgument as exc:
+            if not self.budget.llm_calls or not is_about_length(exc.detail):
+                raise
+            return await self._unasked(purpose, exc.detail, node=node)
         text = completion.message.content or ""
         await self.emit(
             Deliberated(
@@ -263,6 +288,21 @@ class Search:
             )
         )
         return completion
+
+    async def _unasked(self, purpose: str, reason: str, *, node: Node | None) -> Completion:
+        """The empty reply to a question that was not put, which is told and counted."""
+        self.budget.count_reply(Usage())
+        await self.emit(
+            Deliberated(
+                purpose=purpose,
+                node_id=node.node_id if node is not None else None,
+                text=reason,
+                usage=Usage(),
+                latency_s=0.0,
+                is_readable=False,
+            )
+        )
+        return Completion(message=Message(role="assistant", content=""))
 
     def require_free_answers(self, method: str) -> None:
         """Refuse a model that only proposes calls.
@@ -284,7 +324,7 @@ class Search:
 
         They run one after the other in mode `exact` and `speculative`, at once in mode `parallel`.
         There, when a budget refuses one, those under way come to their own ends, since what they do
-        is paid for. After any other failure they are cancelled.
+        is paid for. After any other failure they are cancelled; see `ActionRunner.interrupted`.
 
         Raises:
             BudgetSpent: A budget refused one, the first in the order of the works.

@@ -92,7 +92,7 @@ class Expansion:
         search = self._search
         # The reference looks at the number of calls only after a reply.
         is_limited_before = self._limits_calls and not search.compat.discard_reply_at_call_limit
-        search.budget.check(calls=is_limited_before, step=True)
+        await search.budget.begin_call(calls=is_limited_before, step=True)
         await self._start()
         asked = monotonic()
         try:
@@ -119,7 +119,7 @@ class Expansion:
         search = self._search
         reading, repairs, longer = search.read(completion), 0, 1
         while not reading.is_usable and repairs < MAX_REPAIRS and search.budget.refusal() is None:
-            search.budget.check()
+            await search.budget.begin_call()
             repairs += 1
             longer *= LONGER if reading.kind == "truncated" else 1
             await self._tell_unusable(completion, latency_s)
@@ -250,7 +250,7 @@ class Expansion:
         past, answers = leaf.history, list[Message]()
         refusals = reading.refusals or ("",) * len(calls)
         self._search.read_ahead(
-            [call for call, refusal in zip(calls, refusals, strict=True) if not refusal][1:]
+            [call for call, refusal in zip(calls, refusals, strict=True) if not refusal]
         )
         for index, call in enumerate(calls):
             action = nodes.child(leaf, NodeType.ACTION, call.name)
@@ -320,7 +320,13 @@ class Expansion:
         site = Site(call_id, node or self._node, self._step.expansion, self._node)
         if by is None:
             by = partial(search.actions.run, call.name, call.arguments, site=site)
-        outcome = known or await by()
+        try:
+            outcome = known or await by()
+        except BaseException:
+            left = search.actions.interrupted(call_id)
+            if left is not None:
+                await search.emit(self._tool_finished(call_id, left))
+            raise
         await search.emit(self._tool_finished(call_id, outcome))
         return outcome
 

@@ -28,7 +28,6 @@ class Growth:
         self.root = search.plant()
         self._search = search
         self._entered = 0
-        self._leaves: list[Node] = []  # of every expansion, by age
         self._unclosed: dict[int, _Made] = {}  # by the leaf's id
 
     async def expand(
@@ -67,7 +66,6 @@ class Growth:
     async def _child(self, node: Node, sample: int | None) -> Node:
         expansion = Expansion(self._search, node, vary=sample is None, sample=sample)
         leaf = await expansion.run()
-        self._leaves.append(leaf)
         self._unclosed[leaf.node_id] = _Made(node, expansion)
         if self._ends(leaf):
             self.enter(leaf)
@@ -111,8 +109,7 @@ class Growth:
         for made in reversed(self._unclosed.values()):
             await made.expansion.close()
         if self._search.found.answers:
-            for leaf in self._leaves:
-                await self._search.abandon(leaf, keep=None)
+            await self._search.abandon_all()
 
 
 def is_over(leaf: Node) -> bool:

@@ -30,7 +30,8 @@ MAX_TASKS: Final = 32
 _MAX_SHOWN_PLAN_CHARS: Final = 4_000
 _END: Final = frozenset({"join", FINISH})
 _DECODER: Final = json.JSONDecoder(strict=False)  # a line break inside a string is meant
-_TAIL: Final = re.compile(r"[\s)\];.,]*\Z")
+_TAIL: Final = " \t\r\f\v)];.,"
+"""What may stand behind a step's arguments on their line."""
 
 
 class Notation(NamedTuple):
@@ -190,7 +191,7 @@ def _arguments(text: str, start: int, notation: Notation) -> tuple[dict[str, Jso
         # What needs mending must stand on one line: where it ends cannot be told otherwise.
         line = text[start : start + MAX_ARGUMENTS_CHARS].split("\n", 1)[0]
         quoted = notation.bare.sub(r'\1"\2"', line)
-        mended = read_arguments(_TAIL.sub("", quoted))
+        mended = read_arguments(quoted.rstrip(_TAIL))
         value, end = mended.fields if mended.is_whole else None, start + len(line)
     if not isinstance(value, dict):
         raise ValueError("no object")

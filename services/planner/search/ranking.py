@@ -9,7 +9,6 @@ Sources: comparisons of pairs as in the reference's filter (interop 5.5); value 
 2023 (ToolChain*), section 3; reflections: Shinn et al. 2023 (Reflexion), section 3.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
@@ -20,6 +19,7 @@ from services.contracts.llm import FunctionSchema, Message, Usage
 from services.contracts.planner import Deliberated
 from services.planner.prompts import ranking as prompts
 from services.planner.search.base import Search
+from services.planner.search.verdicts import read_choice, read_score, read_steps, read_vote
 from services.planner.tree import Node, NodeType
 
 T = TypeVar("T")
@@ -27,14 +27,6 @@ T = TypeVar("T")
 NEUTRAL_VALUE: Final = 0.5
 """Of a state whose score cannot be read: neither promising nor hopeless."""
 _MAX_OBSERVATION_CHARS: Final = 1024  # of one observation in a trace, as in the reference
-_MAX_READ_CHARS: Final = 2_000  # of a verdict's end; the verdict is asked for at the end
-_MAX_LINES: Final = 200  # of an imagined plan
-_LETTER = re.compile(r"(?<![a-z0-9])[ab](?![a-z0-9])", re.IGNORECASE)
-_LABELLED_SCORE = re.compile(r"(?:score|rating|value)\W{0,9}(\d{1,4}(?:\.\d{1,4})?)", re.IGNORECASE)
-_NUMBER = re.compile(r"(?<![\d.])\d{1,4}(?:\.\d{1,4})?(?!\d)")
-_OUT_OF = re.compile(r"\s*(?:/|out of)\s*\d{1,4}\b", re.IGNORECASE)
-_LABELLED_CHOICE = re.compile(r"(?:choice|attempt|candidate)\W{0,9}(\d{1,3})\b", re.IGNORECASE)
-_LISTED_STEP = re.compile(r"\s*(?:\d{1,3}\s*[.):]|[-*•])\s*\S")
 
 
 class _Pair(NamedTuple):
@@ -118,15 +110,6 @@ async def _better(search: Search, parent: Node, first: Node, second: Node) -> in
     return 1 if verdict == "a" else -1
 
 
-def read_vote(text: str, *, strict: bool) -> str | None:
-    """`a` or `b`: the last character when `strict`, else the last of them that stands alone."""
-    if strict:
-        last = text.strip().lower()[-1:]
-        return last if last in {"a", "b"} else None
-    letters = _LETTER.findall(text[-_MAX_READ_CHARS:])
-    return letters[-1].lower() if letters else None
-
-
 async def values(search: Search, leaves: Sequence[Node]) -> list[float]:
     """How promising each leaf's trajectory is, in [0.1, 1]; `NEUTRAL_VALUE` when unreadable.
 
@@ -140,16 +123,6 @@ async def values(search: Search, leaves: Sequence[Node]) -> list[float]:
         return NEUTRAL_VALUE if score is None else score / prompts.BEST_SCORE
 
     return await search.together([partial(value, leaf) for leaf in leaves])
-
-
-def read_score(text: str) -> float | None:
-    """The score in a verdict: the last labelled one, else the last number, if it is in 1..10."""
-    end = _OUT_OF.sub("", text[-_MAX_READ_CHARS:])
-    found = _LABELLED_SCORE.findall(end) or _NUMBER.findall(end)
-    if not found:
-        return None
-    score = float(found[-1])
-    return score if 1 <= score <= prompts.BEST_SCORE else None
 
 
 async def vote_shares(search: Search, leaves: Sequence[Node]) -> list[float]:
@@ -181,15 +154,6 @@ async def vote_shares(search: Search, leaves: Sequence[Node]) -> list[float]:
     return shares
 
 
-def read_choice(text: str, *, count: int) -> int | None:
-    """The chosen number, 1..count: the last labelled one, else the last number."""
-    end = text[-_MAX_READ_CHARS:]
-    found = _LABELLED_CHOICE.findall(end) or _NUMBER.findall(end)
-    if not found or not found[-1].isdigit() or not 1 <= int(found[-1]) <= count:
-        return None
-    return int(found[-1])
-
-
 async def remaining_steps(search: Search, leaf: Node) -> int | None:
     """How many calls the model imagines are left, >= 1; `None` when it lists none.
 
@@ -199,12 +163,6 @@ async def remaining_steps(search: Search, leaf: Node) -> int | None:
     return await _judged(
         search, "imagine", question, read_steps, node=leaf, tools=search.policy.tools
     )
-
-
-def read_steps(text: str) -> int | None:
-    """Number of listed lines, at most `_MAX_LINES`."""
-    lines = text.splitlines()[:_MAX_LINES]
-    return sum(_LISTED_STEP.match(line) is not None for line in lines) or None
 
 
 async def reflection(search: Search, leaf: Node) -> str | None:

@@ -1,19 +1,16 @@
 """A coroutine's reports as a stream."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
-from services.kit.channel import reported
+from services.kit.channel import Report, reported
 
 pytestmark = pytest.mark.anyio
 
-Report = Callable[[int], Awaitable[None]]
-
 
 async def test_reports_come_in_order() -> None:
-    async def work(report: Report) -> None:
+    async def work(report: Report[int]) -> None:
         for number in range(5):
             await report(number)
 
@@ -21,7 +18,7 @@ async def test_reports_come_in_order() -> None:
 
 
 async def test_a_failure_comes_after_the_reports_before_it() -> None:
-    async def work(report: Report) -> None:
+    async def work(report: Report[int]) -> None:
         await report(1)
         raise ValueError("broken")
 
@@ -35,7 +32,7 @@ async def test_a_failure_comes_after_the_reports_before_it() -> None:
 async def test_a_slow_reader_holds_the_work_back() -> None:
     done = []
 
-    async def work(report: Report) -> None:
+    async def work(report: Report[int]) -> None:
         for number in range(10):
             await report(number)
             done.append(number)
@@ -50,7 +47,7 @@ async def test_a_slow_reader_holds_the_work_back() -> None:
 async def test_closing_cancels_the_work_and_waits_for_it() -> None:
     ended = False
 
-    async def work(report: Report) -> None:
+    async def work(report: Report[int]) -> None:
         nonlocal ended
         try:
             await report(1)
@@ -66,7 +63,7 @@ async def test_closing_cancels_the_work_and_waits_for_it() -> None:
 
 
 async def test_closing_while_the_work_waits_to_report_does_not_hang() -> None:
-    async def work(report: Report) -> None:
+    async def work(report: Report[int]) -> None:
         while True:
             await report(1)
 
@@ -79,7 +76,7 @@ async def test_closing_while_the_work_waits_to_report_does_not_hang() -> None:
 async def test_work_that_somebody_else_cancels_ends_though_nobody_reads() -> None:
     tasks = []
 
-    async def work(report: Report) -> None:
+    async def work(report: Report[int]) -> None:
         tasks.append(asyncio.current_task())
         while True:
             await report(1)
@@ -91,3 +88,53 @@ async def test_work_that_somebody_else_cancels_ends_though_nobody_reads() -> Non
     done, _ = await asyncio.wait(tasks, timeout=1)
     assert len(done) == 1
     await reports.aclose()
+
+
+async def test_a_report_that_may_not_wait_is_kept_beyond_the_bound() -> None:
+    waits = []
+
+    async def work(report: Report[int]) -> None:
+        for number in range(3):
+            await report(number, until=0.0)
+        waits.append(True)
+        await report(3)
+        waits.append(False)
+
+    reports = reported(work, bound=1)
+    assert await anext(reports) == 0
+    await asyncio.sleep(0.01)
+    assert waits == [True]
+    assert [number async for number in reports] == [1, 2, 3]
+
+
+async def test_a_report_waits_for_the_reader_up_to_its_time() -> None:
+    ended = asyncio.Event()
+
+    async def work(report: Report[int]) -> None:
+        until = asyncio.get_running_loop().time() + 0.03
+        for number in range(4):
+            await report(number, until=until)
+        ended.set()
+
+    reports = reported(work, bound=1)
+    assert await anext(reports) == 0
+    await asyncio.sleep(0.01)
+    assert not ended.is_set()
+    async with asyncio.timeout(1):
+        await ended.wait()
+    assert [number async for number in reports] == [1, 2, 3]
+
+
+async def test_what_work_reports_while_it_is_closed_does_not_hang() -> None:
+    async def work(report: Report[int]) -> None:
+        try:
+            while True:
+                await report(1)
+        except asyncio.CancelledError:
+            await report(2)
+            raise
+
+    reports = reported(work, bound=1)
+    await anext(reports)
+    async with asyncio.timeout(1):
+        await reports.aclose()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import process_time
 
 import pytest
 
@@ -30,6 +31,7 @@ class Line:
         self.changed[name] = asyncio.Event()
         self._tasks[name] = asyncio.create_task(self._run(name, user))
         await asyncio.sleep(0)
+        await asyncio.sleep(0)  # positions are counted once all have come
 
     async def _run(self, name: str, user: str | None) -> None:
         async def tell(position: int) -> None:
@@ -100,6 +102,18 @@ async def test_a_position_counts_the_runs_that_go_before() -> None:
         await queue.come("b1", "b")
     # In turn: a0 b0 a1 b1 a2. Each is told its position on arrival first.
     assert [queue.told[name][0] for name in ("a0", "a1", "a2", "b0", "b1")] == [1, 2, 3, 2, 4]
+
+
+@pytest.mark.parametrize("users", [1, 10_000])
+def test_ten_thousand_who_come_and_leave_together_cost_no_second(users: int) -> None:
+    queue = FairQueue(max_runs=1, max_waiting=10_000)
+    began = process_time()
+    places = [queue.join(f"user {number % users}") for number in range(10_000)]
+    assert [queue.position(place) for place in places[1:]] == list(range(1, 10_000))
+    for place in places:
+        queue.leave(place)
+    assert process_time() - began < 1.0
+    assert (queue.working, queue.waiting) == (0, 0)
 
 
 async def test_a_changed_position_is_told_again() -> None:

@@ -122,6 +122,40 @@ def test_calls_under_way_count_with_what_the_largest_one_took() -> None:
     assert reason(budget) == "max_tokens=100 has no room for another call: 40 tokens"
 
 
+@pytest.mark.parametrize("limits", [Limits(max_tokens=150), Limits(max_cost_usd=1.5)])
+async def test_the_first_of_calls_at_the_same_time_shows_for_how_many_there_is_room(
+    limits: Limits,
+) -> None:
+    budget = Budget(limits, prices=Prices(1e4, 1e4))
+
+    async def call(number: int) -> None:
+        await budget.begin_call()
+        await asyncio.sleep(0)
+        budget.count_reply(Usage(prompt_tokens=100))
+
+    results = await asyncio.gather(*map(call, range(8)), return_exceptions=True)
+    assert budget.llm_calls == 2  # one alone; then the one that may pass the limit
+    assert sum(isinstance(result, BudgetSpent) for result in results) == 6
+
+
+async def test_a_first_call_without_a_reply_lets_the_next_one_begin() -> None:
+    budget = Budget(Limits(max_tokens=150))
+    await budget.begin_call()
+    waiting = asyncio.create_task(budget.begin_call())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    budget.forget_call()
+    async with asyncio.timeout(5):
+        await waiting
+
+
+async def test_calls_at_the_same_time_begin_at_once_where_nothing_is_paid() -> None:
+    budget = Budget(Limits())
+    async with asyncio.timeout(5):
+        await budget.begin_call()
+        await budget.begin_call()
+
+
 def test_steps_are_counted_apart_from_other_calls() -> None:
     budget = Budget(Limits(max_steps=1))
     budget.check(step=True)

@@ -59,12 +59,15 @@ def test_a_search_is_exhausted_by_a_loop_only_where_every_path_ends_in_one() -> 
 def test_what_was_spent_is_told_whatever_the_end() -> None:
     spent = Budget(Limits(), prices=Prices(1.0, 0.0))
     spent.count_reply(Usage(prompt_tokens=2_000_000))
-    spent.reused_observations, spent.extra_llm_calls = 3, 4
+    spent.reused_observations, spent.extra_llm_calls, spent.extra_tool_calls = 3, 4, 5
     ends = [
         ended(Found(stopped=CALLS), spent, run_id=RunId("r")),
         failed(Unavailable("gone"), spent, run_id=RunId("r")),
         cancelled(spent, run_id=RunId("r")),
     ]
     assert [end.kind for end in ends] == ["exhausted", "failed", "cancelled"]
-    told = {(e.run_id, e.cost_usd, e.reused_observations, e.extra_llm_calls) for e in ends}
-    assert told == {("r", 2.0, 3, 4)}
+    told = {
+        (e.run_id, e.cost_usd, e.reused_observations, e.extra_llm_calls, e.extra_tool_calls)
+        for e in ends
+    }
+    assert told == {("r", 2.0, 3, 4, 5)}

@@ -64,3 +64,9 @@ def test_broken_json_is_not_searched_without_repair() -> None:
 def test_an_answer_that_is_no_text_is_shown_as_json() -> None:
     arguments = '{"return_type": "give_answer", "final_answer": {"a": "é"}}'
     assert run_finish(arguments, repair=False).answer == '{"a": "é"}'
+
+
+@pytest.mark.parametrize("repair", [True, False])
+def test_half_a_surrogate_pair_in_an_answer_is_replaced(repair: bool) -> None:
+    arguments = r'{"return_type": "give_answer", "final_answer": "so \ud800 what"}'
+    assert run_finish(arguments, repair=repair).answer == "so ? what"

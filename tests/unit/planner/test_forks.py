@@ -12,17 +12,25 @@ from services.contracts.planner import (
     ExpansionStarted,
     ForkedAction,
     ForkRequest,
+    Limits,
     PlanEvent,
     RunEnded,
     ToolFinished,
 )
+from services.contracts.toolenv import CallStatus
 from tests.fakes.kept_runs import World, heard, request
 from tests.fakes.planner_ports import (
+    HELLO,
     HELLO_NAME,
     OTHER,
     OTHER_NAME,
+    FakeToolEnv,
+    ScriptedModel,
     answer,
+    document,
     end_of,
+    give_up,
+    number,
     reply,
 )
 
@@ -31,6 +39,9 @@ pytestmark = pytest.mark.anyio
 # The tree of every run here: 0 root, 1 thought, 2 action, 3 input, 4 action, 5 input (two calls of
 # one reply), 6 action, 7 input (a second reply), 8 and 9 Finish.
 FIRST, SECOND, THIRD, FINISH = 3, 5, 7, 9
+WRITES = [
+    document(ref, method="POST", optional_parameters=(number("n"),)) for ref in (HELLO, OTHER)
+]
 
 
 def script(request: ChatRequest) -> Message:
@@ -206,3 +217,27 @@ async def test_a_node_that_does_not_exist_is_not_found(tmp_path: Path) -> None:
     world = await original(tmp_path)
     with pytest.raises(NotFound, match="no node 99"):
         await forked(world, 99)
+
+
+@pytest.mark.parametrize("method", ["CoT@2", "DFS_woFilter_w2"])
+async def test_a_change_of_the_path_is_not_made_again(tmp_path: Path, method: str) -> None:
+    world = World(tmp_path, script, toolenv=FakeToolEnv(WRITES))
+    deep = Limits(max_depth=30)
+    await heard(world.planner().solve(request("CoT@1", limits=deep, allow_writes=True)))
+    calls = len(world.toolenv.calls)
+    world.model = ScriptedModel(
+        [reply((HELLO_NAME, '{"n": 2}')), give_up(), reply((HELLO_NAME, '{"n": 2}')), answer("x")]
+    )
+    events = await forked(world, SECOND, method=method)
+    assert len(world.toolenv.calls) == calls
+    repeated = [event for event in events if isinstance(event, ToolFinished)][0]
+    assert repeated.status is CallStatus.NOT_ALLOWED
+    assert end_of(events).kind == "answered"
+
+
+async def test_a_call_that_the_path_shows_as_refused_may_be_made(tmp_path: Path) -> None:
+    world = World(tmp_path, script, toolenv=FakeToolEnv(WRITES))
+    await heard(world.planner().solve(request("CoT@1", limits=Limits(max_depth=30))))
+    world.model = ScriptedModel([reply((HELLO_NAME, '{"n": 2}')), answer("x")])
+    await forked(world, SECOND, allow_writes=True)
+    assert [call.arguments_text for call in world.toolenv.calls] == ['{"n": 2}']

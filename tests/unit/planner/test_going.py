@@ -5,10 +5,11 @@ import time
 
 import pytest
 
+from services.contracts.compat import TOOLBENCH
 from services.contracts.context import deadline_in
 from services.contracts.errors import NotFound
 from services.contracts.ids import RunId
-from services.contracts.planner import RunEnded, SolveRequest
+from services.contracts.planner import Limits, RunEnded, SolveRequest
 from services.planner.service import PlannerOptions, PlannerService
 from tests.fakes.planner_ports import (
     HELLO,
@@ -102,6 +103,35 @@ async def test_a_reader_that_does_not_read_keeps_no_other_run_waiting_once_cance
             pass
     await other.aclose()
     await stuck.aclose()
+
+
+async def test_a_reader_that_does_not_read_holds_its_run_no_longer_than_the_deadline() -> None:
+    service = planner(ScriptedModel(lambda _: STEP), max_runs=1)
+    limits = Limits(deadline_s=0.1, max_depth=500, max_llm_calls=1_000)
+    stuck = service.solve(NAMED.model_copy(update={"limits": limits, "compat": TOOLBENCH}))
+    first = await anext(stuck)
+    async with asyncio.timeout(2):
+        other = service.solve(CLOSED)
+        while (await anext(other)).kind == "queued":
+            pass
+    with pytest.raises(NotFound):
+        await service.cancel(RunId("mine"))
+    events = [first, *[event async for event in stuck]]
+    assert [event.sequence for event in events] == list(range(len(events)))
+    assert end_of(events).limit == "deadline_s"
+    await other.aclose()
+
+
+async def test_a_run_that_is_cancelled_and_left_at_once_ends() -> None:
+    service = planner(ScriptedModel(lambda _: STEP), max_runs=1)
+    run = service.solve(NAMED)
+    await anext(run)
+    await asyncio.sleep(0.05)  # as far ahead as unread events let it
+    await service.cancel(RunId("mine"))
+    async with asyncio.timeout(2):
+        await run.aclose()
+    with pytest.raises(NotFound):
+        await service.cancel(RunId("mine"))
 
 
 async def test_no_event_of_a_thousand_open_runs_is_lost_or_reordered() -> None:

@@ -37,6 +37,12 @@ def test_a_bad_setting_is_named() -> None:
     assert "max_runs" in shown.stderr
 
 
+def test_a_start_that_is_refused_says_why_in_one_line() -> None:
+    shown = run("--port", "0", PLANNER_SEARCHES="/nowhere.py")
+    assert (shown.returncode, "Traceback" in shown.stderr) == (1, False)
+    assert shown.stderr.splitlines()[-1].startswith("error: search '/nowhere.py': it cannot be")
+
+
 def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLANNER_LLM_URL", "http://llm:8000")
     monkeypatch.setenv("PLANNER_MAX_DEADLINE_S", "10")

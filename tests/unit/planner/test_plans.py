@@ -1,6 +1,7 @@
 """Reading plans."""
 
 import re
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -34,6 +35,13 @@ def test_both_notations_give_the_same_plan() -> None:
 def test_spellings_of_one_step(step: str) -> None:
     (task,) = read_plan(step, REWOO, known=(7,)).tasks
     assert (task.function, task.arguments, task.needs) == ("f", {"x": "#E7.a"}, {7})
+
+
+def test_a_long_line_of_brackets_is_refused_at_once() -> None:
+    began = process_time()
+    with pytest.raises(PlanError, match="no JSON object"):
+        read_plan("#E1 = f({" + ")" * 16_000 + "x", REWOO)
+    assert process_time() - began < 0.5
 
 
 def test_a_call_without_arguments_has_an_empty_object() -> None:

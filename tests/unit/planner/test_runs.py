@@ -23,6 +23,7 @@ from services.contracts.planner import (
     PlanEvent,
     ToolFinished,
 )
+from services.planner.journal.file import is_going_on
 from services.planner.journal.keys import ConversationKeys
 from services.planner.journal.lines import sealed
 from services.planner.journal.shelf import Shelf
@@ -354,6 +355,10 @@ async def test_the_oldest_runs_make_room(tmp_path: Path) -> None:
     for number in range(4):
         await heard(planner.solve(request(run_id=f"r{number}")))
     assert [run.run_id for run in await planner.runs()] == ["r3", "r2"]
+
+
+def test_a_journal_that_another_run_removed_meanwhile_is_not_going_on(tmp_path: Path) -> None:
+    assert not is_going_on(tmp_path / "gone.jsonl")
 
 
 async def test_old_runs_make_room_for_bytes_too(tmp_path: Path) -> None:

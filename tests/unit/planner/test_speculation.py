@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from services.contracts.apis import SideEffect
+from services.contracts.apis import InverseCall, SideEffect
 from services.contracts.compat import NONE
 from services.contracts.errors import Unavailable
 from services.contracts.llm import ChatRequest, Message
-from services.contracts.planner import Mode, PlanEvent, SolveRequest, ToolStarted
+from services.contracts.planner import Limits, Mode, PlanEvent, SolveRequest, ToolStarted
 from services.contracts.toolbench.functions import finish_function
 from services.contracts.toolenv import Observation, ToolCall
 from services.planner.action_space import ActionSpace
@@ -35,6 +35,7 @@ ASKED = ChatRequest(messages=(Message(role="user", content="a"),))
 OTHERWISE = ChatRequest(messages=(Message(role="user", content="b"),))
 CALL = ToolCall(api=HELLO, arguments_text="{}")
 CLOSED = SolveRequest(instruction="say hello", apis=(HELLO,))
+EXTRA = {"extra_llm_calls", "extra_tool_calls", "extra_usage"}
 
 
 def late_answer(request: ChatRequest) -> Message:
@@ -50,16 +51,21 @@ def space(effect: SideEffect = SideEffect.READ) -> ActionSpace:
     return ActionSpace(documents, compat=NONE, finish=finish_function())
 
 
-def speculation(model: ScriptedModel, toolenv: FakeToolEnv | None = None) -> Speculation:
+def speculation(
+    model: ScriptedModel, toolenv: FakeToolEnv | None = None, limits: Limits | None = None
+) -> Speculation:
     found = Speculation(
-        model=model, toolenv=toolenv or FakeToolEnv(), allowance=Allowance(advance=2)
+        model=model,
+        toolenv=toolenv or FakeToolEnv(),
+        allowance=Allowance(advance=2),
+        limits=limits or Limits(),
     )
     found.bound(2)
     return found
 
 
 def outline(events: list[PlanEvent]) -> list[dict[str, object]]:
-    unlike = {"latency_s", "seconds", "run_id", "extra_llm_calls", "extra_usage"}
+    unlike = {"latency_s", "seconds", "run_id", *EXTRA}
     return [event.model_dump(exclude=unlike) for event in events]
 
 
@@ -156,7 +162,10 @@ async def test_a_run_may_not_have_more_unused_calls_than_its_bound() -> None:
 async def test_lost_calls_are_booked_and_use_up_the_allowance() -> None:
     allowance, budget = Allowance(share=0.5, advance=0), Budget(CLOSED.limits)
     kept = Speculation(
-        model=ScriptedModel(lambda _: answer("x")), toolenv=FakeToolEnv(), allowance=allowance
+        model=ScriptedModel(lambda _: answer("x")),
+        toolenv=FakeToolEnv(),
+        allowance=allowance,
+        limits=CLOSED.limits,
     )
     kept.bound(1)
     async with kept.open(budget):
@@ -165,6 +174,75 @@ async def test_lost_calls_are_booked_and_use_up_the_allowance() -> None:
     assert not allowance.has_room
     allowance.used = 2
     assert allowance.has_room
+
+
+async def test_a_call_ahead_that_failed_counts_as_lost() -> None:
+    budget = Budget(CLOSED.limits)
+    kept = speculation(ScriptedModel([Unavailable("gone"), answer("in time")]))
+    ahead = kept.ports_ahead(space()).model
+
+    async def guess() -> None:
+        await ahead.complete(ASKED)
+
+    async with kept.open(budget):
+        kept.start(guess)
+        await asyncio.sleep(0)
+        await kept.model.complete(ASKED)  # waits for the guess first
+    assert budget.extra_llm_calls == 1
+
+
+async def test_what_was_read_ahead_is_out_of_date_after_a_change_of_any_tool() -> None:
+    toolenv, budget = FakeToolEnv(), Budget(CLOSED.limits)
+    kept = speculation(ScriptedModel([]), toolenv)
+    ahead = kept.ports_ahead(space(SideEffect.WRITE)).toolenv
+    read = ToolCall(api=OTHER, arguments_text="{}")
+    async with kept.open(budget):
+        await ahead.invoke(read)
+        await kept.toolenv.invoke(CALL)
+        await kept.toolenv.invoke(read)
+    assert [call.api for call in toolenv.calls] == [OTHER, HELLO, OTHER]
+    assert budget.extra_tool_calls == 1
+
+
+async def test_what_is_read_while_a_change_is_under_way_is_not_used() -> None:
+    kept: Speculation
+    read = ToolCall(api=OTHER, arguments_text="{}")
+
+    class Reading(FakeToolEnv):
+        async def invoke(self, call: ToolCall) -> Observation:
+            if call.api == HELLO:
+                await ahead.invoke(read)
+            return await super().invoke(call)
+
+    toolenv = Reading()
+    kept = speculation(ScriptedModel([]), toolenv)
+    ahead = kept.ports_ahead(space(SideEffect.WRITE)).toolenv
+    await kept.toolenv.invoke(CALL)
+    await kept.toolenv.invoke(read)
+    assert [call.api for call in toolenv.calls] == [OTHER, HELLO, OTHER]
+
+
+async def test_the_inverse_of_a_change_is_no_read() -> None:
+    inverse = InverseCall(api=OTHER)
+    documents = [
+        document(HELLO, method="POST", inverse=inverse),
+        document(OTHER, method="GET"),
+    ]
+    kept = speculation(ScriptedModel([]))
+    spaced = ActionSpace(documents, compat=NONE, finish=finish_function())
+    with pytest.raises(GuessEndsError):
+        await kept.ports_ahead(spaced).toolenv.invoke(ToolCall(api=OTHER, arguments_text="{}"))
+
+
+async def test_a_defect_that_only_a_guess_meets_does_not_fail_the_run() -> None:
+    kept = speculation(ScriptedModel([]))
+
+    async def search() -> None:
+        raise KeyError("defect")
+
+    async with kept.open(Budget(CLOSED.limits)):
+        kept.start(search)
+        await asyncio.sleep(0)
 
 
 async def test_searches_ahead_end_with_the_run() -> None:

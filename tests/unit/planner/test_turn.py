@@ -74,6 +74,23 @@ def test_the_last_observation_is_trimmed_when_nothing_else_is_left() -> None:
     assert last.startswith("head") and last.endswith("tail")
 
 
+def test_long_replies_are_trimmed_when_no_observation_is_left_to_trim() -> None:
+    reply = Message(role="assistant", content="head " * 2000 + "tail")
+    question = Message(role="user", content="What follows?")
+    turn = turns_for(1000).fit((SYSTEM, ASK, reply, question), TOOLS, wanted=256)
+    shown = turn.messages[2].content or ""
+    assert shown.startswith("head") and shown.endswith("tail")
+    assert (turn.messages[:2], turn.messages[3]) == ((SYSTEM, ASK), question)
+
+
+def test_a_notice_after_the_instruction_is_trimmed_and_a_question_after_all_else() -> None:
+    notice, question = (Message(role="user", content=letter * 6000) for letter in "nq")
+    turn = turns_for(2000).fit((SYSTEM, ASK, notice, question), TOOLS, wanted=256)
+    n_notice, n_question = (len(message.content or "") for message in turn.messages[2:])
+    assert (turn.messages[:2], n_notice < 600) == ((SYSTEM, ASK), True)
+    assert 2000 < n_question < 6000
+
+
 def test_what_cannot_be_shortened_enough_is_too_long() -> None:
     messages = (SYSTEM, Message(role="user", content="x" * 10_000))
     with pytest.raises(TooLong, match="holds 1000"):

@@ -220,6 +220,16 @@ async def test_chains_undo_before_the_next_one_starts() -> None:
     assert "create of orders" not in (model.requests[3].messages[2].content or "")
 
 
+async def test_what_an_answer_leaves_behind_is_undone_from_the_last_to_the_first() -> None:
+    shop = Shop()
+    replies = [step("create", TEA), step("create", MILK), answer("neither")]
+    await run(shop, *replies, method="UCT_vote")
+    assert [call.partition(" ")[2] for call in shop.made[2:]] == [
+        '{"id": 2, "why": "milk"}',
+        '{"id": 1, "why": "tea"}',
+    ]
+
+
 @pytest.mark.parametrize("compat", [TOOLBENCH, Compat(execute_writes_freely=True)])
 async def test_with_free_writes_nothing_is_undone(compat: Compat) -> None:
     shop = Shop()

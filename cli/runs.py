@@ -36,6 +36,7 @@ app = typer.Typer(help="Look at kept runs, replay, resume and fork them.", no_ar
 _RunArgument = Annotated[str, typer.Argument(help="Id of the run, see `runs list`.")]
 _JsonOption = Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")]
 _INSTRUCTION_CHARS = 60
+_LIST_WIDTH = 320  # a run's id, of 128 characters at most, must not be cut where columns are few
 
 
 @app.command("list")
@@ -51,13 +52,13 @@ def list_runs(
         return
     table = Table(box=None)
     for column in ("run", "began", "method", "end", "model calls", "tool calls", "instruction"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for run in found:
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started_at))
         text = " ".join(run.instruction.split())[:_INSTRUCTION_CHARS]
         counts = (str(run.llm_calls), str(run.tool_calls))
         table.add_row(run.run_id, began, run.method, run.kind, *counts, escape(text))
-    Console(highlight=False, soft_wrap=True).print(table)
+    Console(highlight=False, width=_LIST_WIDTH).print(table)
 
 
 @app.command("show")

@@ -1,5 +1,7 @@
 """The planner's benchmark at its smallest: what it computes, and what it refuses."""
 
+from pathlib import Path
+
 import pytest
 
 from services.contracts.planner import Limits
@@ -32,9 +34,9 @@ async def test_it_measures_every_figure() -> None:
     assert 0 < figures["speculative_extra_calls_ratio"] < 1
 
 
-async def test_a_lost_event_fails_the_run() -> None:
+async def test_a_lost_event_fails_the_run(tmp_path: Path) -> None:
     queries = benchmark.some_queries(1)
-    planner = benchmark.planner_over(ScriptedModel(1), queries, runs=1)
+    planner = benchmark.planner_over(ScriptedModel(1), queries, runs=1, folder=tmp_path)
     solved = await benchmark.solve(planner, benchmark.request_for(queries[0], "exact", Limits()))
     with pytest.raises(RuntimeError, match="lost"):
         benchmark.Solved(solved.events[1:], 0.0).require_whole()

@@ -6,8 +6,9 @@ Deviations: calls after Finish are not run; a reply without text or call becomes
 replies are mended, checked and asked for again as `services.planner.reading` says.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import takewhile
 from time import monotonic
 from typing import NamedTuple
 
@@ -43,6 +44,13 @@ class _Step(NamedTuple):
     node_id: int
     expansion: int
     depth: int
+
+
+class _Made(NamedTuple):
+    """A call that was carried out."""
+
+    leaf: Node
+    outcome: Outcome
 
 
 class Expansion:
@@ -252,21 +260,61 @@ class Expansion:
         self._search.read_ahead(
             [call for call, refusal in zip(calls, refusals, strict=True) if not refusal]
         )
+        made = await self._read_at_once(leaf, calls, refusals)
         for index, call in enumerate(calls):
-            action = nodes.child(leaf, NodeType.ACTION, call.name)
-            leaf = nodes.child(action, NodeType.ACTION_INPUT, call.arguments)
-            refusal = reading.refusals[index] if reading.refusals else ""
-            outcome = await self._carry_out(call, self._refused(refusal), node=leaf)
+            if index < len(made):
+                leaf, outcome = made[index]
+            else:
+                leaf = self._input_below(leaf, call)
+                outcome = await self._carry_out(call, self._refused(refusals[index]), node=leaf)
             self._settle(leaf, outcome)
             if outcome.status is CallStatus.UNKNOWN_FUNCTION and (index == 0 or self._rename_all):
                 message = _renamed(message, index)
             answers.append(_tool_message(message.tool_calls[index], outcome))
             leaf.history = _extend_all(past, message, answers)
-            if leaf.is_terminal or leaf.is_pruned:
+            if (leaf.is_terminal or leaf.is_pruned) and index + 1 >= len(made):
                 break  # calls after Finish have nothing left to serve
         if not calls:
             leaf.history = extend(past, message)
         return leaf
+
+    def _input_below(self, leaf: Node, call: MessageToolCall) -> Node:
+        """Put a call below a leaf; returns its action input."""
+        action = self._search.nodes.child(leaf, NodeType.ACTION, call.name)
+        return self._search.nodes.child(action, NodeType.ACTION_INPUT, call.arguments)
+
+    async def _read_at_once(
+        self, leaf: Node, calls: Sequence[MessageToolCall], refusals: Sequence[str]
+    ) -> list[_Made]:
+        """Make the first calls of a reply at once, in mode `parallel`, while they only read.
+
+        Their nodes stand below each other in the order of the reply, as ever; the first call that
+        does not read ends them, see `Search.read_ahead`.
+        """
+        search = self._search
+        if search.mode != "parallel":
+            return []
+        reads = list(
+            takewhile(
+                lambda pair: (
+                    not pair[1]
+                    and search.actions.read_for(pair[0].name, pair[0].arguments) is not None
+                ),
+                zip(calls, refusals, strict=True),
+            )
+        )
+        if len(reads) < 2:
+            return []
+        leaves = []
+        for call, _ in reads:
+            leaf = self._input_below(leaf, call)
+            leaves.append(leaf)
+        works = [
+            partial(self._carry_out, call, None, node=node)
+            for (call, _), node in zip(reads, leaves, strict=True)
+        ]
+        outcomes = await search.together(works)
+        return [_Made(node, outcome) for node, outcome in zip(leaves, outcomes, strict=True)]
 
     def think(self, leaf: Node, thought: str) -> Node:
         """Put a reply in words below a leaf of this expansion; returns the new leaf."""

@@ -14,10 +14,10 @@ from cli.session import checked, connect
 from cli.sources import SourcesOption, parse_ref, parse_sources
 from cli.steps import StepPrinter
 from services.contracts.clients.stream import parse_frame
-from services.contracts.errors import InvalidArgument, Unavailable
+from services.contracts.errors import DeadlineExceeded, InvalidArgument, Unavailable
 from services.contracts.ids import RunId
 from services.contracts.methods import DEFAULT_METHOD, parse_method
-from services.contracts.planner import ApprovalAsked, PlanEvent, Retrieved, RunEnded
+from services.contracts.planner import ApprovalAsked, PlanEvent, Queued, Retrieved, RunEnded
 
 _EVENT: TypeAdapter[PlanEvent] = TypeAdapter(PlanEvent)
 _SHOWN_CHARS: Final = 500
@@ -65,8 +65,19 @@ def ask(
 
 
 async def _ask(body: dict[str, object], *, as_json: bool) -> RunEnded:
+    begun: list[RunId] = []
+    try:
+        return await _followed(body, begun, as_json=as_json)
+    except (Unavailable, DeadlineExceeded) as exc:
+        if not begun:
+            raise
+        hint = f"`toolwright runs resume {begun[-1]}` goes on with the run"
+        raise type(exc)(f"{exc.detail}; {hint}") from exc
+
+
+async def _followed(body: dict[str, object], begun: list[RunId], *, as_json: bool) -> RunEnded:
+    """The end of the run; its id is in `begun` as soon as it is known."""
     printer = StepPrinter()
-    run_id: RunId | None = None
     async with connect() as client, client.stream("POST", "/v1/runs", json=body) as response:
         await checked(response)
         async for line in response.aiter_lines():
@@ -75,10 +86,10 @@ async def _ask(body: dict[str, object], *, as_json: bool) -> RunEnded:
                 print(line, flush=True)
             else:
                 printer.show(event)
-            if isinstance(event, Retrieved):
-                run_id = event.run_id
+            if isinstance(event, Queued | Retrieved) and event.run_id is not None:
+                begun.append(event.run_id)
             elif isinstance(event, ApprovalAsked):
-                path = f"/v1/runs/{run_id}/calls/{event.call_id}"
+                path = f"/v1/runs/{begun[-1]}/calls/{event.call_id}"
                 await _decide(client, path, event)
             elif isinstance(event, RunEnded):
                 return event

@@ -1,6 +1,7 @@
 """`toolwright runs`: looks at kept runs, replays, resumes and forks them."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -36,6 +37,7 @@ app = typer.Typer(help="Look at kept runs, replay, resume and fork them.", no_ar
 _RunArgument = Annotated[str, typer.Argument(help="Id of the run, see `runs list`.")]
 _JsonOption = Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")]
 _INSTRUCTION_CHARS = 60
+_SHOWN_CHARS = 200
 _LIST_WIDTH = 320  # a run's id, of 128 characters at most, must not be cut where columns are few
 
 
@@ -92,7 +94,9 @@ def fork(
     run_id: _RunArgument,
     node: Annotated[int, typer.Option(min=0, help="Where to go on, see `runs show`.")],
     action: Annotated[str | None, typer.Option(help="Function to call there instead.")] = None,
-    arguments: Annotated[str, typer.Option(help="JSON arguments of --action.")] = "{}",
+    arguments: Annotated[
+        str | None, typer.Option(help="JSON object of --action's arguments; {} by default.")
+    ] = None,
     observation: Annotated[
         str | None, typer.Option(help="What the node is taken to have observed.")
     ] = None,
@@ -108,7 +112,7 @@ def fork(
         request = ForkRequest(
             run_id=RunId(run_id),
             node_id=node,
-            action=ForkedAction(function=action, arguments=arguments) if action else None,
+            action=_action(action, arguments),
             observation=observation,
             method=method,
             apis=tuple(parse_ref(ref) for ref in api) if api else None,
@@ -117,6 +121,21 @@ def fork(
     except ValidationError as exc:
         raise InvalidArgument(explain(exc)) from exc
     raise typer.Exit(asyncio.run(_fork(request, as_json=as_json)))
+
+
+def _action(function: str | None, arguments: str | None) -> ForkedAction | None:
+    if function is None:
+        if arguments is not None:
+            raise InvalidArgument("--arguments are those of --action, which is missing; give both")
+        return None
+    text = arguments if arguments is not None else "{}"
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise InvalidArgument(f"--arguments {text[:_SHOWN_CHARS]!r} is no JSON object")
+    return ForkedAction(function=function, arguments=text)
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
 """`toolwright solve`: batch inference over a ToolBench query file."""
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -20,6 +19,7 @@ from cli.run_options import (
 )
 from cli.sources import SourcesOption, parse_sources
 from services.contracts.compat import NONE, TOOLBENCH
+from services.contracts.errors import InvalidArgument
 from services.contracts.methods import DEFAULT_METHOD, parse_method
 from services.contracts.planner import Limits, Planner
 from services.contracts.toolbench.queries import Query, read_queries
@@ -27,9 +27,11 @@ from services.contracts.toolenv import CallSource
 from services.kit.logging import configure_logging
 from services.kit.settings import SharedSettings
 from services.planner.batch import BatchOptions, BatchReport, solve_queries
-from services.planner.bootstrap import open_records
+from services.planner.bootstrap import open_records, prices_of
+from services.planner.budget import require_prices
 from services.planner.journal.shelf import Shelf
 from services.planner.runs import Continuing, FromRecords
+from services.planner.settings import PlannerSettings
 
 
 def solve(
@@ -80,6 +82,16 @@ def solve(
     Runs are kept in OUTPUT/runs: one that was interrupted goes on after its last recorded call.
     """
     parse_method(method)
+    limits = Limits(
+        max_depth=max_depth,
+        max_llm_calls=max_llm_calls,
+        max_observation_chars=max_observation_chars,
+        max_tool_calls=max_tool_calls,
+        max_tokens=max_tokens,
+        max_cost_usd=max_cost_usd,
+        deadline_s=deadline_s,
+    )
+    _require_possible(limits, replay)
     loaded = read_queries(queries)
     shared = SharedSettings()
     overrides = {"llm_base_url": llm_base_url, "llm_model": llm_model}
@@ -93,15 +105,7 @@ def solve(
         top_k=top_k,
         compat=TOOLBENCH if compat == "toolbench" else NONE,
         allow_writes=allow_writes,
-        limits=Limits(
-            max_depth=max_depth,
-            max_llm_calls=max_llm_calls,
-            max_observation_chars=max_observation_chars,
-            max_tool_calls=max_tool_calls,
-            max_tokens=max_tokens,
-            max_cost_usd=max_cost_usd,
-            deadline_s=deadline_s,
-        ),
+        limits=limits,
         mode=mode,
         prompts=prompts,
         show_budget=show_budget,
@@ -141,7 +145,7 @@ async def _solve(
 ) -> BatchReport:
     from infra.embedded.host import HostOptions, open_system  # heavy: sandbox and model
 
-    shelf = _shelf(options.output / "runs")
+    shelf = Shelf.unlimited(options.output / "runs")
     host = HostOptions(
         **choices._asdict(),
         with_user_tools=choices.tools_root is None,
@@ -156,7 +160,7 @@ async def _solve(
 async def _replay(
     queries: Sequence[Query], options: BatchOptions, shared: SharedSettings, folder: Path
 ) -> BatchReport:
-    async with open_records(_shelf(folder), shared) as planner:
+    async with open_records(Shelf.unlimited(folder), shared) as planner:
         return await _solved(FromRecords(planner), queries, options)
 
 
@@ -168,6 +172,9 @@ async def _solved(planner: Planner, queries: Sequence[Query], options: BatchOpti
         )
 
 
-def _shelf(folder: Path) -> Shelf:
-    """Of one batch: none of its runs makes room for another one."""
-    return Shelf(folder, keep_runs=sys.maxsize, keep_bytes=sys.maxsize)
+def _require_possible(limits: Limits, replay: Path | None) -> None:
+    """Refuse here what would be refused for each query."""
+    if replay is None:
+        require_prices(limits, prices_of(PlannerSettings()))
+    elif not replay.is_dir():
+        raise InvalidArgument(f"--replay {str(replay)!r} is no folder; OUTPUT/runs of a batch is")

@@ -27,6 +27,7 @@ from services.toolenv.catalog import (
     MAX_CODE_BYTES,
     MAX_REQUIREMENTS_BYTES,
     REQUIREMENTS_FILE,
+    Catalogue,
     CatalogueEntry,
     load_catalogue,
 )
@@ -202,7 +203,7 @@ def correct_effect(
     from services.toolenv.effects import EffectBook
 
     chosen = None if effect == "declared" else SideEffect(effect)
-    EffectBook(user_root()).correct(address, chosen)
+    EffectBook(user_root()).correct(address, chosen, known=_catalogue())
     print(f"{address}: {'as its document says' if chosen is None else effect}")
     tell_gateway()
 
@@ -337,14 +338,19 @@ def credentials_of(document: Path) -> list[str]:
     )
 
 
-def _chosen(refs: Sequence[str]) -> list[CatalogueEntry]:
+def _catalogue() -> Catalogue:
+    """What an embedded system would serve."""
     # The package of the embedded system is imported by the commands that need it only.
     from infra.embedded.assets import bundled_tools
     from infra.embedded.settings import EmbeddedSettings
 
     roots = [EmbeddedSettings().tools_root or bundled_tools()]
     roots += [root for root in (user_root(),) if root.is_dir()]
-    catalogue = load_catalogue(roots)
+    return load_catalogue(roots)
+
+
+def _chosen(refs: Sequence[str]) -> list[CatalogueEntry]:
+    catalogue = _catalogue()
     if not refs:
         return catalogue.entries()
     chosen = []

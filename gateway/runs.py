@@ -7,6 +7,7 @@ from contextlib import aclosing, contextmanager
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from gateway.backends import Backends
@@ -14,6 +15,7 @@ from services.contracts.errors import ResourceExhausted
 from services.contracts.ids import RunId
 from services.contracts.planner import Limits, PlanEvent, Queued, SolveRequest
 from services.contracts.retriever import MAX_TEXT_CHARS, MAX_TOP_K
+from services.kit.app import until_disconnect
 from services.kit.streaming import NdjsonResponse
 
 RUN_ID_HEADER = "X-Run-Id"
@@ -129,16 +131,42 @@ class RunResponse(NdjsonResponse):
     two requests can take the last place, and a response that never starts holds none.
     """
 
-    def __init__(self, pool: RunPool, request: SolveRequest, lines: Lines) -> None:
+    def __init__(
+        self, pool: RunPool, request: SolveRequest, lines: Lines, *, refuses: bool = False
+    ) -> None:
+        """Stream a run.
+
+        Args:
+            pool: Has the places.
+            request: What to solve.
+            lines: Writes the events in a protocol.
+            refuses: Await the first event before the headers, so that what the planner refuses is
+                a real 4xx too. The caller who leaves meanwhile cancels the run.
+        """
         self._patience = asyncio.Timeout(None)
-        super().__init__(lines(pool.run(request, self._patience)))
+        self._run = pool.run(request, self._patience)
+        self._begun: list[PlanEvent] = []
+        super().__init__(lines(self._whole()))
         if request.run_id is not None:
             self.headers[RUN_ID_HEADER] = request.run_id
         self._pool = pool
+        self._refuses = refuses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the response; see the class."""
         with self._pool.place():
-            async with self._patience:
+            async with self._patience, aclosing(self._run):
                 _extend(self._patience, _WAITING_S)
+                if self._refuses:
+                    await until_disconnect(Request(scope, receive), self._begin())
                 await super().__call__(scope, receive, send)
+
+    async def _begin(self) -> None:
+        self._begun.append(await anext(self._run))
+
+    async def _whole(self) -> AsyncGenerator[PlanEvent, None]:
+        async with aclosing(self._run):
+            for event in self._begun:
+                yield event
+            async for event in self._run:
+                yield event

@@ -89,7 +89,7 @@ async def start_run(request: Request) -> RunResponse:
         limits=bounded(body.limits, most=state.backends.limits),
         run_id=body.run_id or new_run_id(),
     )
-    return RunResponse(state.pool, solve, model_lines)
+    return RunResponse(state.pool, solve, model_lines, refuses=True)
 
 
 @router.post("/v1/runs/{run_id}/cancel", status_code=204)

@@ -28,6 +28,7 @@ from services.evaluator.results import ResultStore
 from services.evaluator.settings import EvaluatorSettings
 from services.kit.queue import create_queue
 from services.kit.settings import SharedSettings
+from services.planner.journal.shelf import Shelf
 
 _SETS = {f"bundled-{split}": split for split in ("dev", "test", "transfer")}
 _POLL_S = 0.25
@@ -102,9 +103,8 @@ async def run_campaign(
     with results.claim(campaign):
         pending = _pending(samples, results, on_done)
         if pending:
-            # The same number twice: nobody's own tools take part.
-            bundled = HostOptions(with_user_tools=False)
-            async with open_system(shared, bundled) as system, open_queue(system) as redis_url:
+            options = host_options(results, campaign)
+            async with open_system(shared, options) as system, open_queue(system) as redis_url:
                 left_out = _unfit(methods, await system.model.describe())
                 pending = [sample for sample in pending if sample.method not in left_out]
                 await asyncio.to_thread(_submit, pending, redis_url, settings)
@@ -112,6 +112,15 @@ async def run_campaign(
     chosen = {sample.sample_id for sample in samples}
     judged = [result for result in results.campaign(campaign) if result.sample_id in chosen]
     return summarise(campaign, judged).model_copy(update={"left_out": left_out})
+
+
+def host_options(results: ResultStore, campaign: str) -> HostOptions:
+    """The system that a campaign is run on.
+
+    The same number twice: nobody's own tools take part. Its runs are kept beside its results, not
+    among those of the user, which they would push out.
+    """
+    return HostOptions(with_user_tools=False, runs=Shelf.unlimited(results.runs_folder(campaign)))
 
 
 def _unfit(methods: Sequence[str], model: ModelInfo) -> dict[str, str]:

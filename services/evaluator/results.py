@@ -80,6 +80,10 @@ class ResultStore:
         results = [result for file in files if (result := _parse(file))]
         return sorted(results, key=lambda result: (result.method, result.query_id))
 
+    def runs_folder(self, campaign: str) -> Path:
+        """Where the runs of a campaign may be kept; nothing in it is taken for a result."""
+        return self._folder(campaign) / "runs"
+
     @contextmanager
     def claim(self, campaign: str) -> Iterator[None]:
         """Run the block as the only one that runs this campaign; the claim dies with the process.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from services.contracts.apis import ApiDocument, ApiRef
 from services.contracts.compat import Compat
+from services.contracts.errors import InvalidArgument
 from services.contracts.llm import FunctionSchema
 from services.contracts.toolbench.functions import (
     FINISH,
@@ -82,6 +83,16 @@ class ActionSpace:
             if self._compat.match_function_suffix and shown.endswith(name) and shown != FINISH:
                 return function
         return None
+
+    def require(self, name: str) -> None:
+        """Refuse a name that means no function.
+
+        Raises:
+            InvalidArgument: It names similar ones.
+        """
+        if self.find(name) is None:
+            hint = self._hint(name) or "; `toolwright runs show` lists what was called"
+            raise InvalidArgument(f"the run has no function {name[:_MAX_SHOWN_NAME_CHARS]!r}{hint}")
 
     def unknown_function(self, name: str) -> str:
         """The observation of a call to a name that no function bears."""

@@ -50,6 +50,20 @@ class Prices(NamedTuple):
         ) / _MILLION
 
 
+def require_prices(limits: Limits, prices: Prices | None) -> None:
+    """Refuse a limit that nothing can be held against.
+
+    Raises:
+        InvalidArgument: `max_cost_usd` is set and there are no prices.
+    """
+    if limits.max_cost_usd is not None and prices is None:
+        raise InvalidArgument(
+            "max_cost_usd needs a price list and this planner has none; set "
+            "PLANNER_USD_PER_MILLION_PROMPT_TOKENS and "
+            "PLANNER_USD_PER_MILLION_COMPLETION_TOKENS"
+        )
+
+
 class BudgetSpent(Exception):
     """A budget ended the run."""
 
@@ -82,12 +96,7 @@ class Budget:
         Raises:
             InvalidArgument: `max_cost_usd` is set and there are no prices.
         """
-        if limits.max_cost_usd is not None and prices is None:
-            raise InvalidArgument(
-                "max_cost_usd needs a price list and this planner has none; set "
-                "PLANNER_USD_PER_MILLION_PROMPT_TOKENS and "
-                "PLANNER_USD_PER_MILLION_COMPLETION_TOKENS"
-            )
+        require_prices(limits, prices)
         self.limits = limits
         self.llm_calls = 0
         self.tool_calls = 0

@@ -96,7 +96,8 @@ class Run:
         """Run to the end; the last event told is a `RunEnded`.
 
         Raises:
-            InvalidArgument: The request names an unknown API; nothing was told yet.
+            InvalidArgument: The request names an unknown API, or the fork an unknown function;
+                nothing was told yet.
             ServiceError: A service failed.
         """
         prompts = self.options.prompts.profile(self.request.prompts, compat=self.request.compat)
@@ -107,9 +108,12 @@ class Run:
         except BudgetSpent as exc:
             await emit(ended(Found(stopped=exc.spent), self.budget, run_id=self.run_id))
             return
-        self.space = build_action_space(
+        space = build_action_space(
             self.documents, compat=self.request.compat, finish=prompts.finish()
         )
+        if self.trunk is not None and self.trunk.action is not None:
+            space.require(self.trunk.action.function)
+        self.space = space
         await emit(
             Retrieved(
                 run_id=self.run_id,

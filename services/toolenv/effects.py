@@ -5,6 +5,7 @@ runs Toolwright has the last word, without changing the document: a changed docu
 tool, see `services.toolenv.pins`. A correction names one API or a whole tool; the API's own wins.
 """
 
+import difflib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter, ValidationError
 
 from services.contracts.apis import SideEffect
-from services.contracts.errors import FailedPrecondition, InvalidArgument
+from services.contracts.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.kit.files import file_lock, write_atomically
 from services.toolenv.catalog import Catalogue, CatalogueEntry
 from services.toolenv.documents import Refusal
@@ -21,6 +22,8 @@ from services.toolenv.documents import Refusal
 EFFECTS_FILE: Final = "effects.json"
 _LOCK: Final = ".effects.lock"
 _ADDRESS: Final = re.compile(r"[^/]+/[^/]+(/[^/]+)?")
+_MAX_COMPARED: Final = 2_000  # addresses; likeness takes time
+_MAX_COMPARED_CHARS: Final = 200
 _EFFECTS = TypeAdapter(dict[Annotated[str, Field(max_length=1600)], SideEffect])
 
 
@@ -47,16 +50,26 @@ class EffectBook:
                 f'"category/tool/api" or "category/tool" with {", ".join(SideEffect)}, or remove it'
             ) from exc
 
-    def correct(self, address: str, effect: SideEffect | None) -> None:
+    def correct(
+        self, address: str, effect: SideEffect | None, *, known: Catalogue | None = None
+    ) -> None:
         """Correct an API or a tool; `None` lets the document speak for itself again.
+
+        Args:
+            address: Of the API or the tool.
+            effect: What a call does.
+            known: Must have what is corrected; what is taken back may be gone.
 
         Raises:
             InvalidArgument: It is no address.
+            NotFound: `known` lacks it.
             FailedPrecondition: The file cannot be used.
             Unavailable: It cannot be written.
         """
         if not _ADDRESS.fullmatch(address):
             raise InvalidArgument(f"{address!r} is neither category/tool nor category/tool/api")
+        if known is not None and effect is not None:
+            _require_known(address, known)
         with file_lock(self.path.parent / _LOCK):
             corrections = self.read()
             corrections.pop(address, None)
@@ -86,6 +99,18 @@ class EffectBook:
             for address in sorted(unused)
         ]
         return Catalogue(entries, (*catalogue.refusals, *refusals))
+
+
+def _require_known(address: str, catalogue: Catalogue) -> None:
+    addresses = dict.fromkeys(each for entry in catalogue.entries() for each in _addresses(entry))
+    if address in addresses:
+        return
+    category = address.partition("/")[0]
+    siblings = [each for each in addresses if each.partition("/")[0] == category]
+    pool = (siblings or list(addresses))[:_MAX_COMPARED]
+    near = difflib.get_close_matches(address[:_MAX_COMPARED_CHARS], pool, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`toolwright tools list` shows all"
+    raise NotFound(f"there is no API or tool {address[:_MAX_COMPARED_CHARS]!r}; {hint}")
 
 
 def _addresses(entry: CatalogueEntry) -> tuple[str, str]:

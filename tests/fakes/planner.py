@@ -1,7 +1,7 @@
 """A planner that plays written runs, and remembers what became of each."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from services.contracts.errors import NotFound
@@ -30,7 +30,7 @@ class FakePlanner:
     A decision lets the runs go on, since what they wait for is that.
     """
 
-    script: Callable[[str], list[PlanEvent]] = plan_runs.short
+    script: Callable[[str], Iterable[PlanEvent]] = plan_runs.short
     pause_s: float = 0.0
     error: Exception | None = None
     """Raised in place of the first event."""

@@ -11,10 +11,13 @@ from infra.embedded.host import HostOptions
 from infra.embedded.processes import celery_worker, private_redis
 from services.contracts.errors import FailedPrecondition, InvalidArgument
 from services.contracts.evaluator import ExpectedAnswer, Report, SampleResult
+from services.contracts.ids import RunId
+from services.contracts.planner import SolveRequest
 from services.evaluator.bootstrap import open_results
 from services.evaluator.campaign import CheckableQuery
 from services.kit.settings import SharedSettings
 from tests.fakes.evaluation import result
+from tests.fakes.planner_ports import ScriptedModel, give_up
 from tests.fakes.queue_world import CountingPlanner, serve_planner_at
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +36,7 @@ class System:
     def __init__(self, shared: SharedSettings) -> None:
         self.shared = shared
         self.planner = CountingPlanner()
+        self.model = ScriptedModel(lambda _: give_up())
         self.opened = 0
 
     @asynccontextmanager
@@ -159,3 +163,17 @@ def test_the_default_campaign_is_a_file_name_and_names_the_model(tmp_path: Path)
 
     assert name("a").startswith("my-queries-v1-")
     assert name("a") != name("b")
+
+
+def test_the_runs_of_a_campaign_are_kept_beside_its_results_and_taken_for_none(
+    tmp_path: Path,
+) -> None:
+    results = open_results(SharedSettings(toolwright_home=tmp_path))
+    results.write(result(campaign="c"))
+    runs = evaluation.host_options(results, "c").runs
+    assert runs is not None
+    run_id = RunId("r")
+    runs.begin(run_id, SolveRequest(instruction="x"), options={}, prompts="p").close()
+    assert (tmp_path / "results" / "c" / "runs" / "r.jsonl").is_file()
+    assert results.sample_ids("c") == {found.sample_id for found in results.campaign("c")}
+    assert len(results.campaign("c")) == 1

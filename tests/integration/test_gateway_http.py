@@ -3,12 +3,13 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
 
-from services.contracts.errors import Unavailable
+from services.contracts.errors import InvalidArgument, Unavailable
+from services.contracts.planner import PlanEvent
 from tests.fakes.gateway import gateway_app, script_of
 from tests.fakes.loopback import serve
 from tests.fakes.planner import FakePlanner
@@ -133,12 +134,20 @@ async def test_a_client_that_leaves_frees_its_place(planner):
         serve(gateway_app(planner, max_runs=1)) as url,
         httpx.AsyncClient(base_url=url, timeout=20) as http,
     ):
-        planner.hold()
+        planner.hold(after=1)
         async with http.stream("POST", "/v1/runs", json=body()):
             await planner.wait_started()
         await planner.wait_closed(within_s=_SOON_S)
         planner.release()
         assert (await http.post("/v1/runs", json=body())).status_code == 200
+
+
+async def test_a_client_that_leaves_before_the_first_event_cancels_its_run(http, planner):
+    planner.hold()
+    asking = asyncio.create_task(http.post("/v1/runs", json=body()))
+    await planner.wait_started()
+    asking.cancel()
+    assert not (await planner.wait_closed(within_s=_SOON_S)).finished
 
 
 @pytest.mark.parametrize("path", ["/stream", "/v1/runs"])
@@ -225,11 +234,26 @@ async def test_a_run_without_an_answer_becomes_an_error_line(http):
     assert "gave up" in lines[-1]["error"]
 
 
-async def test_a_failing_planner_is_a_failure_frame_in_our_own_protocol(http, planner):
-    planner.error = Unavailable("gone")
-    (line,) = lines_of((await http.post("/v1/runs", json=body())).text.strip())
-    assert line["stream_failure"] is True
-    assert line["problem"]["code"] == "unavailable"
+async def test_what_the_planner_refuses_is_a_problem_in_our_own_protocol(http, planner):
+    planner.error = InvalidArgument("no prompt profile 'nope'")
+    refused = await http.post("/v1/runs", json=body(prompts="nope"))
+    assert refused.status_code == 400
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.json()["detail"] == "no prompt profile 'nope'"
+
+
+async def test_a_planner_that_fails_on_the_way_is_a_failure_frame_in_our_own_protocol(
+    http, planner
+):
+    def breaking_off(text: str) -> Iterator[PlanEvent]:
+        yield script_of(text)[0]
+        raise Unavailable("gone")
+
+    planner.script = breaking_off
+    first, last = lines_of((await http.post("/v1/runs", json=body())).text.strip())
+    assert first["kind"] == "retrieved"
+    assert last["stream_failure"] is True
+    assert last["problem"]["code"] == "unavailable"
 
 
 async def test_our_own_protocol_carries_the_planners_events(http):

@@ -1,6 +1,7 @@
 """The folder with the journals of many runs; the oldest make room for new ones."""
 
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,11 @@ class Shelf:
         self._keep_runs = keep_runs
         self._keep_bytes = keep_bytes
         self._begun = 0
+
+    @classmethod
+    def unlimited(cls, folder: Path) -> "Shelf":
+        """Of one batch: none of its runs makes room for another one."""
+        return cls(folder, keep_runs=sys.maxsize, keep_bytes=sys.maxsize)
 
     def begin(
         self,

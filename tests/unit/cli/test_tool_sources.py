@@ -53,11 +53,24 @@ def test_what_a_tool_does_to_the_world_is_corrected_and_the_correction_taken_bac
     home: Path,
 ) -> None:
     book = EffectBook(home / "tools")
+    run("add", str(home.parent / "voice.py"), "--category", "Speech")
     assert "Speech/voice/shout: write" in run("effect", "Speech/voice/shout", "write")
     assert book.read() == {"Speech/voice/shout": SideEffect.WRITE}
     assert "as its document says" in run("effect", "Speech/voice/shout", "declared")
     assert book.read() == {}
     assert isinstance(refused("effect", "shout", "write"), InvalidArgument)
+
+
+def test_what_an_unknown_tool_does_is_not_corrected_but_a_correction_of_it_is_taken_back(
+    home: Path,
+) -> None:
+    book = EffectBook(home / "tools")
+    error = refused("effect", "Geography/city_atlas/distance_between_city", "write")
+    assert isinstance(error, NotFound)
+    assert "Geography/city_atlas/distance_between_cities" in error.detail
+    book.correct("Speech/gone", SideEffect.WRITE)
+    run("effect", "Speech/gone", "declared")
+    assert book.read() == {}
 
 
 def test_a_module_is_added_and_removed(home: Path) -> None:

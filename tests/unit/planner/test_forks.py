@@ -213,6 +213,16 @@ async def test_what_cannot_be_changed_is_refused(
     assert not world.file("f").exists()
 
 
+async def test_an_action_that_is_no_function_is_refused_with_near_names_and_not_kept(
+    tmp_path: Path,
+) -> None:
+    world = await original(tmp_path)
+    action = ForkedAction(function=f"{OTHER_NAME}x", arguments="{}")
+    with pytest.raises(InvalidArgument, match=f"mean .*{OTHER_NAME}"):
+        await forked(world, FIRST, action=action)
+    assert not world.file("f").exists()
+
+
 async def test_a_node_that_does_not_exist_is_not_found(tmp_path: Path) -> None:
     world = await original(tmp_path)
     with pytest.raises(NotFound, match="no node 99"):

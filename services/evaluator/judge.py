@@ -18,11 +18,12 @@ _DATE_OR_TIME: Final = re.compile(
     r"(?<![\w.])(?:\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}(?::\d{2})?)?|\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)(?!\d)"
 )
 # Sign, separators of thousands, decimals, exponent; then no digit or further dot (an address, a
-# version), though a unit may stick to it (`5km`). Possessive: hostile text costs linear time.
+# version), though a unit may stick to it (`5km`). Possessive: hostile text costs linear time; not
+# so the optional groups, which then take too much in Python before 3.11.5 (CPython gh-106052).
 _NUMBER: Final = re.compile(
     r"(?<![^\W_])(?<![\d.])(?<!\d_)-?"
-    r"(?:(?:\d{1,3}+(?:[,\u00a0\u2009\u202f]\d{3})++(?!\d)|\d++)(?:\.\d++)?+|\.\d++)"
-    r"(?:[eE][-+]?\d++)?+(?!\.?\d)(?![^\W\d]++\d)"
+    r"(?:(?:\d{1,3}+(?:[,\u00a0\u2009\u202f]\d{3})++(?!\d)|\d++)(?:\.\d++)?|\.\d++)"
+    r"(?:[eE][-+]?\d++)?(?!\.?\d)(?![^\W\d]++\d)"
 )
 _SPACES: Final = re.compile(r"\s+")
 _NOT_SEPARATORS: Final = re.compile(r"[^\d.eE+-]")

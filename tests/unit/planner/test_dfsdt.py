@@ -1,5 +1,6 @@
 """DFSDT's control flow against the reference's vectors."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -275,16 +276,12 @@ MOVES = {
 def test_whatever_the_model_does_the_run_ends_and_its_books_balance(
     moves: list[str], width: int, depth: int, compat: Compat, method: str
 ) -> None:
-    import anyio
-
     def model(request: ChatRequest) -> Message:
         return MOVES[moves[len(scripted.requests) % len(moves)]]
 
     scripted = ScriptedModel(model)
     limits = Limits(max_depth=depth, max_llm_calls=25)
-    events = anyio.run(
-        lambda: run(scripted, compat=compat, limits=limits, method=f"{method}{width}")
-    )
+    events = asyncio.run(run(scripted, compat=compat, limits=limits, method=f"{method}{width}"))
     end = end_of(events)
     assert [event.sequence for event in events] == list(range(len(events)))
     assert end.llm_calls == len(scripted.requests)

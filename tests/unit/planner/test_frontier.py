@@ -1,5 +1,6 @@
 """What all tree searches share: ends, limits, order, and who may use them."""
 
+import asyncio
 import json
 
 import anyio
@@ -365,7 +366,7 @@ def test_whatever_the_model_does_the_run_ends_and_its_books_balance(
 
     model = JudgedTree(move, judge)
     limits = Limits(max_depth=depth, max_llm_calls=calls)
-    events = anyio.run(lambda: solve(model, method, limits=limits, compat=compat, mode=mode))
+    events = asyncio.run(solve(model, method, limits=limits, compat=compat, mode=mode))
     end = end_of(events)
     assert end.kind in {"answered", "gave_up", "exhausted"}
     assert [event.sequence for event in events] == list(range(len(events)))

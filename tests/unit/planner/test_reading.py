@@ -1,9 +1,9 @@
 """Reading replies: classes, tidied names, ids, and runs over replies of every kind."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 
-import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -228,7 +228,7 @@ def run(
     request = SolveRequest(
         instruction="say hello", method=method, apis=(HELLO, OTHER), limits=limits, compat=compat
     )
-    return anyio.run(lambda: events_of(planner, request))
+    return asyncio.run(events_of(planner, request))
 
 
 def told(events: Sequence[PlanEvent], kind: type[PlanEvent]) -> list[PlanEvent]:

@@ -6,7 +6,6 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
-import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,7 +185,7 @@ def test_a_tree_over_tools_that_remember_is_that_of_the_exact_search(
         assert end.tool_calls + end.extra_tool_calls == len(other.calls)
         assert end.llm_calls + end.extra_llm_calls == model.asked
 
-    anyio.run(both)
+    asyncio.run(both())
 
 
 async def test_a_kept_run_is_replayed_without_what_was_read_too_early(tmp_path: Path) -> None:

@@ -32,14 +32,14 @@ async def test_a_client_that_leaves_ends_the_work_and_is_no_crash(
         finally:
             ended.set()
 
-    @router.post("/work")
+    @router.post("/wait")
     async def route(request: Request) -> None:
         await read_body(request)
         await until_disconnect(request, work())
 
     app = create_app(title="x", routers=[router], open_service=nothing)
     async with serve(app) as url, httpx.AsyncClient(base_url=url, trust_env=False) as http:
-        call = asyncio.create_task(http.post("/work", content=b"x"))
+        call = asyncio.create_task(http.post("/wait", content=b"x"))
         await began.wait()
         call.cancel()
         async with asyncio.timeout(2):

@@ -63,7 +63,10 @@ async def test_closing_cancels_the_work_and_waits_for_it() -> None:
 
 
 async def test_closing_while_the_work_waits_to_report_does_not_hang() -> None:
+    tasks = []
+
     async def work(report: Report[int]) -> None:
+        tasks.append(asyncio.current_task())
         while True:
             await report(1)
 
@@ -71,6 +74,7 @@ async def test_closing_while_the_work_waits_to_report_does_not_hang() -> None:
     await anext(reports)
     async with asyncio.timeout(1):
         await reports.aclose()
+    assert [task.cancelled() for task in tasks] == [True]
 
 
 async def test_work_that_somebody_else_cancels_ends_though_nobody_reads() -> None:
@@ -126,7 +130,10 @@ async def test_a_report_waits_for_the_reader_up_to_its_time() -> None:
 
 
 async def test_what_work_reports_while_it_is_closed_does_not_hang() -> None:
+    tasks = []
+
     async def work(report: Report[int]) -> None:
+        tasks.append(asyncio.current_task())
         try:
             while True:
                 await report(1)
@@ -138,3 +145,4 @@ async def test_what_work_reports_while_it_is_closed_does_not_hang() -> None:
     await anext(reports)
     async with asyncio.timeout(1):
         await reports.aclose()
+    assert [task.cancelled() for task in tasks] == [True]

@@ -154,6 +154,7 @@ async def test_calls_at_the_same_time_begin_at_once_where_nothing_is_paid() -> N
     async with asyncio.timeout(5):
         await budget.begin_call()
         await budget.begin_call()
+    assert budget.left().startswith(f"Left: {Limits().max_llm_calls - 1} of ")
 
 
 def test_steps_are_counted_apart_from_other_calls() -> None:

@@ -99,8 +99,9 @@ async def test_a_reader_that_does_not_read_keeps_no_other_run_waiting_once_cance
     await service.cancel(RunId("mine"))
     async with asyncio.timeout(2):
         other = service.solve(CLOSED)
-        while (await anext(other)).kind == "queued":
+        while (event := await anext(other)).kind == "queued":
             pass
+    assert event.kind == "retrieved"
     await other.aclose()
     await stuck.aclose()
 
